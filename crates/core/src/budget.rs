@@ -1,0 +1,67 @@
+/// How much may be spent per second, and at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Rate {
+    pub per_second: u32,
+    pub burst: u32,
+}
+
+/// What one client has left of a [`Rate`]: a token bucket, eight bytes.
+///
+/// Time comes in as a count of milliseconds since any fixed moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Budget {
+    /// Tokens taken and not yet given back.
+    spent: u32,
+    /// When `spent` was last brought up to date.
+    at_ms: u32,
+}
+
+/// Whether there was enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Spent {
+    Within,
+    Over,
+}
+
+impl Budget {
+    /// Takes one token.
+    pub fn spend(&mut self, rate: Rate, now_ms: u32) -> Spent {
+        let earned = u64::from(now_ms.wrapping_sub(self.at_ms)) * u64::from(rate.per_second) / 1_000;
+        if earned > 0 {
+            self.spent = self.spent.saturating_sub(u32::try_from(earned).unwrap_or(u32::MAX));
+            self.at_ms = now_ms;
+        }
+        if self.spent >= rate.burst {
+            return Spent::Over;
+        }
+        self.spent += 1;
+        Spent::Within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate() {
+        let rate = Rate { per_second: 10, burst: 3 };
+        let mut budget = Budget::default();
+        let mut passed =
+            |now_ms, tries| (0..tries).filter(|_| budget.spend(rate, now_ms) == Spent::Within).count();
+        assert_eq!(passed(0, 9), 3);
+        assert_eq!(passed(99, 9), 0);
+        assert_eq!(passed(100, 9), 1);
+        assert_eq!(passed(10_000, 9), 3);
+    }
+
+    #[test]
+    fn small_steps_of_time_are_not_lost() {
+        let rate = Rate { per_second: 10, burst: 1 };
+        let mut budget = Budget::default();
+        let passed = (0..1_000).filter(|now_ms| budget.spend(rate, *now_ms) == Spent::Within).count();
+        assert_eq!(passed, 10);
+    }
+}

@@ -1,0 +1,30 @@
+//! The nouns of Duplex and the seams between its parts.
+//!
+//! Everyone may import this crate; it imports nothing of ours. It has no runtime, no I/O, no clock and no
+//! randomness: time, ids and seeds come in as arguments.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod names;
+mod json;
+mod publication;
+mod close;
+mod refusal;
+mod command;
+mod queue;
+mod budget;
+mod seams;
+
+pub use budget::{Budget, Rate, Spent};
+pub use close::{CloseReason, Return};
+pub use command::{Answer, Command, Recovered, Ticket};
+pub use json::{Json, JsonError};
+pub use names::{ChannelName, ClientId, EncodingId, EventName, NameError, ShardId, ShardSet, Tags};
+pub use publication::{Draft, Epoch, Payload, Position, Publication};
+pub use queue::FrameQueue;
+pub use refusal::{ErrorCode, Refusal};
+pub use seams::{
+    Broker, BrokerError, Deliver, Encode, Frame, Heartbeat, History, Link, Message, Missed, Pending,
+    Protocol, Step, Steps, Written,
+};

@@ -1,0 +1,96 @@
+use std::fmt;
+
+use crate::{ChannelName, ClientId, EventName, Json, Tags};
+
+/// Tells one life of a channel's history from the next: a new epoch means that history was lost.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// The epoch of no channel: [`from_random`](Self::from_random) never makes it.
+    pub const NONE: Self = Self(u64::MAX);
+
+    /// An epoch made of random bits. 48 bits, so that frames stay short.
+    pub fn from_random(bytes: [u8; 6]) -> Self {
+        let [a, b, c, d, e, f] = bytes;
+        Self(u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
+    }
+
+    /// Reads what [`Display`](fmt::Display) wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let canonical = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_hexdigit());
+        canonical.then(|| u64::from_str_radix(text, 16).ok()).flatten().map(Self)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where a publication stands in its channel. Offsets count up by one inside an epoch; the first is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Position {
+    pub epoch: Epoch,
+    pub offset: u64,
+}
+
+/// What a publication says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Payload {
+    /// One value; the same as `Args` with one element.
+    Data(Json),
+    /// An array of positional arguments.
+    Args(Json),
+}
+
+impl Payload {
+    /// The JSON text of the value or of the array.
+    pub fn json(&self) -> &Json {
+        let (Self::Data(json) | Self::Args(json)) = self;
+        json
+    }
+}
+
+/// A message that has no place in its channel yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// Where it is to be published.
+    pub channel: ChannelName,
+    /// What kind of message it is.
+    pub event: EventName,
+    /// What it says.
+    pub payload: Payload,
+    /// What the publisher attached to it.
+    pub tags: Tags,
+    /// Who published it; `None` for a backend.
+    pub client: Option<ClientId>,
+    /// When the server took it, milliseconds since 1970 UTC.
+    pub time_ms: u64,
+}
+
+/// One message in a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Publication {
+    /// Its place in the channel.
+    pub position: Position,
+    /// The message.
+    pub draft: Draft,
+}
+
+impl Publication {
+    /// Memory this publication is counted as in limits, bytes.
+    pub fn weight(&self) -> usize {
+        let tags: usize =
+            self.draft.tags.pairs().iter().map(|(name, value)| name.len() + value.len() + 96).sum();
+        size_of::<Self>() + self.draft.event.len() + self.draft.payload.json().as_str().len() + tags
+    }
+}

@@ -1,0 +1,170 @@
+//! What the parts of Duplex say to each other.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    Answer, ChannelName, CloseReason, Command, Draft, FrameQueue, Position, Publication, ShardId, ShardSet,
+    Ticket,
+};
+
+/// One message of a client, as it lies in the transport's buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Frame<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+}
+
+/// One message to a client. A text is valid UTF-8.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Message {
+    Text(Bytes),
+    Binary(Bytes),
+}
+
+/// What a protocol wants done.
+#[derive(Debug)]
+pub enum Step {
+    /// Send this to the client.
+    Send(Message),
+    /// Carry this out, and tell the protocol the answer.
+    Ask(Ticket, Command),
+    /// Close the connection; the text says what was wrong, for the client's developer.
+    Close(&'static CloseReason, String),
+}
+
+/// Where a protocol puts its steps; the engine drains it after each input, in order.
+pub type Steps = std::collections::VecDeque<Step>;
+
+/// A client protocol: frames <-> conversation. A value without I/O or clock, one per client.
+pub trait Protocol {
+    /// The connection is open. Called once, before anything else.
+    fn open(&mut self, steps: &mut Steps);
+
+    /// The client sent `frame`.
+    fn receive(&mut self, frame: Frame<'_>, steps: &mut Steps);
+
+    /// The engine answers an earlier [`Step::Ask`].
+    fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps);
+}
+
+/// One wire form of publications, shared by every subscriber that wants that form.
+pub trait Encode: Send + Sync {
+    /// The frame every subscriber of this encoding gets, transport framing included. Not empty.
+    fn publication(&self, publication: &Publication) -> Bytes;
+}
+
+/// What the engine knows of a transport: a way to put frames on the wire. Lives on its shard's thread.
+///
+/// No method calls back into the engine.
+pub trait Link {
+    /// Wraps one message as this transport carries it.
+    fn frame(&self, message: Message) -> Bytes;
+
+    /// What to send to a client that was silent, and whether it must answer.
+    fn heartbeat(&self) -> Heartbeat;
+
+    /// Writes from the front of `queue` what the transport takes now, without blocking.
+    fn write(&self, queue: &mut FrameQueue) -> Written;
+
+    /// The last frame of a connection that is closed for `reason`; `detail` is for the client's developer.
+    /// After it nothing is framed.
+    fn farewell(&self, reason: &'static CloseReason, detail: &str) -> Option<Bytes>;
+
+    /// Ends the connection now, whatever is still queued.
+    fn abort(&self);
+}
+
+/// How a transport keeps an idle connection alive.
+#[derive(Debug, Clone)]
+pub enum Heartbeat {
+    /// The client answers this, so silence after it means that it is gone.
+    Ping(Bytes),
+    /// Only keeps proxies from cutting the connection.
+    Comment(Bytes),
+}
+
+/// How a write went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// The queue is empty.
+    All,
+    /// The transport is full; it will say when there is room.
+    Blocked,
+    /// The connection is dead.
+    Dead,
+}
+
+/// A future that any thread may poll.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What carries publications between shards and nodes, and keeps history.
+///
+/// A contract: every implementation passes the same tests.
+///
+/// Calls take effect in the order in which one thread makes them, as soon as the future was polled once: a publisher's
+/// second publication never overtakes its first.
+pub trait Broker: Send + Sync {
+    /// One atomic act: gives the draft the next offset, appends it to the channel's history and hands it to all that
+    /// listen, in the order of offsets. If it fails, none of the three happened.
+    fn publish(&self, draft: Draft) -> Pending<Result<Position, BrokerError>>;
+
+    /// From when this resolves until [`ignore`](Self::ignore), each publication of the channel is delivered to `shard`,
+    /// once and in order. Without it, a subscriber would miss what is published between its history and its first delivery.
+    fn listen(&self, channel: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>>;
+
+    /// `shard` wants no more of the channel. One delivery that was under way may still arrive.
+    fn ignore(&self, channel: &ChannelName, shard: ShardId);
+
+    /// The channel's position, and what was published after `since`.
+    fn history(
+        &self,
+        channel: &ChannelName,
+        since: Option<Position>,
+    ) -> Pending<Result<History, BrokerError>>;
+}
+
+/// What a broker tells the node: where deliveries go. Never blocks.
+pub trait Deliver: Send + Sync {
+    /// `publication` goes to `shards`.
+    fn deliver(&self, shards: ShardSet, publication: Arc<Publication>);
+}
+
+/// An answer of [`Broker::history`], true at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct History {
+    /// The newest publication's position; offset 0 if there was none in this epoch.
+    pub position: Position,
+    pub missed: Missed,
+}
+
+/// What a client that has seen `since` has missed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missed {
+    /// Nobody asked.
+    NotAsked,
+    /// All of it, oldest first.
+    All(Vec<Arc<Publication>>),
+    /// Some of it is gone: another epoch, or history does not reach back.
+    Lost,
+}
+
+/// Why the broker did nothing. The text completes "cannot publish: …".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// It cannot be reached.
+    #[error("the broker is not reachable; try again later")]
+    Unreachable,
+    /// Another channel would be one too many.
+    #[error("the server keeps {limit} channels already; try again when some are idle")]
+    TooManyChannels {
+        /// The limit.
+        limit: usize,
+    },
+}
