@@ -1,0 +1,14 @@
+//! Client protocols: frames in, commands and frames out.
+//!
+//! Each protocol is a value that implements [`duplex_core::Protocol`] and knows nothing of sockets, clocks or the
+//! engine. Adding one is adding a folder here and a door in the server.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod native;
+pub mod eventsource;
+pub mod echo;
+mod publication;
+
+pub use publication::{PublicationError, PublishRequest};

@@ -1,0 +1,126 @@
+//! Publications as JSON, the form that the native protocol, Server-Sent Events and the HTTP API share.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use duplex_core::{
+    ChannelName, EventName, Json, JsonError, NameError, Payload, Position, Publication, Recovered, Tags,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// What a publisher writes: `{"channel":…,"event":…,"data":…,"tags":…}`, with `args` in the place of `data` if it likes.
+#[derive(Debug, Deserialize)]
+pub struct PublishRequest<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default)]
+    event: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    args: Option<&'a RawValue>,
+    #[serde(default)]
+    tags: BTreeMap<String, String>,
+}
+
+/// `null` is a value like any other.
+fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What is wrong with a publication. The text names the field and says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum PublicationError {
+    #[error("channel: {0}")]
+    Channel(NameError),
+    #[error("event: {0}")]
+    Event(NameError),
+    #[error("data: {0}")]
+    Data(JsonError),
+    #[error("args: {0}")]
+    Args(JsonError),
+    #[error("args: is not an array; give an array, or use data for a single value")]
+    ArgsNotArray,
+    #[error("there is neither data nor args; give one of them")]
+    NoPayload,
+    #[error("there are both data and args; give one of them")]
+    TwoPayloads,
+    #[error("tags: {0}")]
+    Tags(NameError),
+}
+
+impl PublishRequest<'_> {
+    /// Checks every part.
+    pub fn check(self) -> Result<(ChannelName, EventName, Payload, Tags), PublicationError> {
+        let channel = ChannelName::parse(&self.channel).map_err(PublicationError::Channel)?;
+        let event = match self.event {
+            Some(event) => EventName::parse(&event).map_err(PublicationError::Event)?,
+            None => EventName::default(),
+        };
+        let payload = match (self.data, self.args) {
+            (Some(data), None) => Payload::Data(Json::check(data).map_err(PublicationError::Data)?),
+            (None, Some(args)) if !args.get().starts_with('[') => return Err(PublicationError::ArgsNotArray),
+            (None, Some(args)) => Payload::Args(Json::check(args).map_err(PublicationError::Args)?),
+            (None, None) => return Err(PublicationError::NoPayload),
+            (Some(_), Some(_)) => return Err(PublicationError::TwoPayloads),
+        };
+        let tags = Tags::parse(self.tags).map_err(PublicationError::Tags)?;
+        Ok((channel, event, payload, tags))
+    }
+}
+
+/// Where a publication or a subscription stands, as an answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Standing<'a> {
+    channel: &'a str,
+    epoch: String,
+    offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recovered: Option<bool>,
+}
+
+impl<'a> Standing<'a> {
+    pub fn new(channel: &'a str, position: Position, recovered: Recovered) -> Self {
+        let recovered = match recovered {
+            Recovered::NotAsked => None,
+            Recovered::All => Some(true),
+            Recovered::Nothing => Some(false),
+        };
+        Self { channel, epoch: position.epoch.to_string(), offset: position.offset, recovered }
+    }
+}
+
+/// Appends the publication object. The payload is copied as it was written.
+pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) {
+    let Publication { position, draft } = publication;
+    out.extend_from_slice(b"{\"channel\":");
+    write_json(&*draft.channel, out);
+    write_text(format_args!(r#","epoch":"{}","offset":{},"event":"#, position.epoch, position.offset), out);
+    write_json(&*draft.event, out);
+    let (key, json) = match &draft.payload {
+        Payload::Data(json) => (",\"data\":", json),
+        Payload::Args(json) => (",\"args\":", json),
+    };
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(json.as_str().as_bytes());
+    if !draft.tags.pairs().is_empty() {
+        out.extend_from_slice(b",\"tags\":");
+        write_json(draft.tags.pairs(), out);
+    }
+    if let Some(client) = draft.client {
+        write_text(format_args!(r#","client":"{client}""#), out);
+    }
+    write_text(format_args!(r#","time":{}}}"#, draft.time_ms), out);
+}
+
+pub(crate) fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    serde_json::to_writer(out, value).expect("names, numbers and maps of strings always serialize");
+}
+
+pub(crate) fn write_text(text: std::fmt::Arguments<'_>, out: &mut Vec<u8>) {
+    std::io::Write::write_fmt(out, text).expect("writing to memory does not fail");
+}
