@@ -1,0 +1,28 @@
+//! Duplex, assembled: everything the `duplex` program does, for use inside another program or a test.
+//!
+//! ```
+//! use duplex::{Options, Server};
+//!
+//! let options = Options { listen: "127.0.0.1:0".parse()?, shards: 1, ..Options::default() };
+//! let server = Server::start(options)?;
+//! println!("http://{}/", server.address());
+//! server.stop();
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod options;
+mod assemble;
+mod doors;
+mod guard;
+mod query;
+mod api;
+mod page;
+pub mod cli;
+
+pub use assemble::{Server, StartError};
+pub use duplex_engine::{Gauges, Settings};
+pub use guard::{Origin, OriginError};
+pub use options::Options;

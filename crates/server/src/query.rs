@@ -1,0 +1,58 @@
+//! What stands behind the `?` of an address.
+
+use duplex_core::{ChannelName, NameError};
+use percent_encoding::percent_decode_str;
+
+/// Why `channels` cannot be read. The text completes "channels: …".
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ChannelsError {
+    #[error("a name is not UTF-8 after percent-decoding")]
+    NotUtf8,
+    #[error("{name:?} {error}")]
+    Name { name: String, error: NameError },
+}
+
+/// The channels in `?channels=a,b`: split at commas first, so that a comma in a name is written `%2C`.
+pub(crate) fn channels(query: Option<&str>) -> Result<Option<Vec<ChannelName>>, ChannelsError> {
+    let parameters = query.unwrap_or_default().split('&');
+    let Some(list) = parameters.filter_map(|pair| pair.strip_prefix("channels=")).next() else {
+        return Ok(None);
+    };
+    list.split(',').map(channel).collect::<Result<_, _>>().map(Some)
+}
+
+fn channel(encoded: &str) -> Result<ChannelName, ChannelsError> {
+    // Forms write a space as `+`, and a plus as %2B.
+    let spaced = encoded.replace('+', " ");
+    let name = percent_decode_str(&spaced).decode_utf8().map_err(|_| ChannelsError::NotUtf8)?;
+    ChannelName::parse(&name).map_err(|error| ChannelsError::Name { name: name.into_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_are_split_before_they_are_decoded() {
+        for (query, names) in [
+            ("channels=a", vec!["a"]),
+            ("x=1&channels=a,b:c&y", vec!["a", "b:c"]),
+            ("channels=dm:%23alice%2Cbob,caf%C3%A9", vec!["dm:#alice,bob", "café"]),
+            ("channels=a+b,a%2Bb,100%", vec!["a b", "a+b", "100%"]),
+        ] {
+            let channels = channels(Some(query)).unwrap().unwrap();
+            assert_eq!(channels.iter().map(|name| &**name).collect::<Vec<_>>(), names, "{query}");
+        }
+        assert_eq!(channels(None), Ok(None));
+        assert_eq!(channels(Some("channel=a")), Ok(None));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_refused() {
+        for query in
+            ["channels=", "channels=a,,b", "channels=%00", "channels=%C0%AF", "channels=%FF", "channels=:a"]
+        {
+            assert!(channels(Some(query)).is_err(), "{query}");
+        }
+    }
+}
