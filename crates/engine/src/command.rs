@@ -41,17 +41,13 @@ impl Shard {
         self.answer(key, ticket, Answer::Refused(refusal));
     }
 
-    /// From here on the client is looked after by heartbeats. Clients are spread over the interval, so that those that
-    /// came at once are not pinged at once.
+    /// From here on the client is looked after by heartbeats.
     fn connect(self: &Rc<Self>, key: SessionKey, ticket: Ticket) {
         let client = {
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.live(key) else { return };
             session.phase = Phase::Live;
-            let half_ms = self.settings.heartbeat_ms / 2;
-            // Consecutive serials times the golden ratio spread evenly.
-            let spread = u64::from(key.serial.wrapping_mul(0x9E37_79B9)) * u64::from(half_ms);
-            session.wait_until(*now_ms + half_ms + (spread >> 32) as u32, key, wheel);
+            session.wait_until(*now_ms + session.beat_ms(&self.settings), key, wheel);
             session.client
         };
         self.answer(key, ticket, Answer::Connected { client });
@@ -200,8 +196,8 @@ fn refusal(what: &str, error: &BrokerError) -> Refusal {
     Refusal::new(ErrorCode::NotAvailable, format_args!("cannot {what}: {error}"))
 }
 
-/// Milliseconds since 1970 UTC.
-fn unix_ms() -> u64 {
+/// Milliseconds since 1970 UTC, as publications are stamped.
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -17,7 +17,9 @@ mod hub;
 mod merge;
 mod wheel;
 
+pub use command::unix_ms;
 pub use node::{Gauges, Node};
 pub use session::SessionKey;
 pub use settings::Settings;
 pub use shard::{Opening, Shard};
+pub use turn::Flushed;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use duplex_core::{Budget, ClientId, CloseReason, EncodingId, FrameQueue, Link, Protocol};
 
 use crate::hub::{Place, Subscription};
+use crate::settings::Settings;
 use crate::wheel::{Tick, Wheel};
 
 /// Names a session on its shard. A key of a session that has ended names nobody, even when its place is taken again.
@@ -105,21 +106,30 @@ impl Session {
     }
 
     /// Its entry in the wheel has come up: what is due?
-    pub fn due(&mut self, heartbeat_ms: u32, key: SessionKey, now_ms: u32, wheel: &mut Wheel) -> Due {
-        let silent_since = self.heard_ms + heartbeat_ms;
+    pub fn due(&mut self, settings: &Settings, key: SessionKey, now_ms: u32, wheel: &mut Wheel) -> Due {
+        let silent_at = self.heard_ms + self.beat_ms(settings);
         match self.phase {
             // A deadline more than a turn of the wheel away comes up early.
             _ if self.due_ms > now_ms => self.wait_until(self.due_ms, key, wheel),
             Phase::Opening => return Due::Close(&CloseReason::STALE),
             Phase::Closing => self.link.abort(),
-            Phase::Live | Phase::Pinged if silent_since > now_ms => {
-                self.phase = Phase::Live;
-                self.wait_until(silent_since, key, wheel);
+            Phase::Pinged if self.heard_ms < self.due_ms - settings.pong_ms => {
+                return Due::Close(&CloseReason::NO_PONG);
             }
-            Phase::Live => return Due::Heartbeat,
-            Phase::Pinged => return Due::Close(&CloseReason::NO_PONG),
+            Phase::Live if silent_at <= now_ms => return Due::Heartbeat,
+            Phase::Live | Phase::Pinged => {
+                self.phase = Phase::Live;
+                self.wait_until(silent_at.max(now_ms), key, wheel);
+            }
         }
         Due::Later
+    }
+
+    /// After how much silence this client gets a heartbeat: 80 to 100 % of the setting, so that clients that came at once
+    /// are not pinged at once. Consecutive serials times the golden ratio spread evenly.
+    pub fn beat_ms(&self, settings: &Settings) -> u32 {
+        let spread = u64::from(self.serial.wrapping_mul(0x9E37_79B9)) * u64::from(settings.heartbeat_ms / 5);
+        settings.heartbeat_ms - (spread >> 32) as u32
     }
 
     /// Its subscription to a channel.

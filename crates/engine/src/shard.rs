@@ -174,7 +174,7 @@ impl Shard {
         let due = {
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.get(key).filter(|session| session.entry == tick) else { return };
-            session.due(self.settings.heartbeat_ms, key, *now_ms, wheel)
+            session.due(&self.settings, key, *now_ms, wheel)
         };
         match due {
             Due::Later => {}
@@ -190,7 +190,7 @@ impl Shard {
             let Some(session) = sessions.live(key) else { return };
             let (frame, phase, wait_ms) = match session.link.heartbeat() {
                 Heartbeat::Ping(frame) => (frame, Phase::Pinged, self.settings.pong_ms),
-                Heartbeat::Comment(frame) => (frame, Phase::Live, self.settings.heartbeat_ms),
+                Heartbeat::Comment(frame) => (frame, Phase::Live, session.beat_ms(&self.settings)),
             };
             session.phase = phase;
             session.wait_until(*now_ms + wait_ms, key, wheel);

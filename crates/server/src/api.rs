@@ -1,8 +1,7 @@
 //! Where backends come in: `/api/v1/…`.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use duplex_core::{Broker, BrokerError, Draft, ErrorCode, Position, Refusal};
+use duplex_engine::unix_ms;
 use duplex_protocol::{PublicationError, PublishRequest};
 use duplex_transport::http::{Body, BodyError, content, read_body};
 use http::{Response, StatusCode};
@@ -96,10 +95,4 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     let mut text = serde_json::to_vec(body).expect("strings and numbers always serialize");
     text.push(b'\n');
     content(status, "application/json", text)
-}
-
-/// Milliseconds since 1970 UTC.
-pub(crate) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use duplex_broker::Memory;
 use duplex_core::{Broker, CloseReason, ShardId};
-use duplex_engine::{Gauges, Node, Shard};
+use duplex_engine::{Gauges, Node, Shard, unix_ms};
 use duplex_protocol::native::Welcome;
 use duplex_transport::{Acceptor, http, websocket};
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::doors::{self, Seat, Site};
 use crate::guard::{Guard, Hosts};
-use crate::{Options, api};
+use crate::Options;
 
 /// Accepted sockets that may wait for a shard; beyond it they wait in the kernel's backlog.
 const WAITING_SOCKETS_MAX: usize = 1_024;
@@ -206,7 +206,7 @@ async fn accept(acceptor: Acceptor, workers: Vec<Worker>, broker: &Memory, mut s
         let mut sweeps = interval(SWEEP);
         loop {
             sweeps.tick().await;
-            broker.sweep(api::unix_ms());
+            broker.sweep(unix_ms());
         }
     };
     tokio::select! {

@@ -1,0 +1,111 @@
+//! A server in this process, and clients that say exactly what a test wants said.
+//!
+//! Whatever waits here has a deadline: a test fails with what it waited for, it never hangs.
+
+#![allow(dead_code, reason = "each test file uses its own part")]
+
+pub mod frames;
+pub mod http;
+pub mod native;
+pub mod neighbour;
+pub mod wire;
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use duplex::{Gauges, Options, Server, Settings};
+
+/// How long something that must happen may take: far longer than it does, since machines that run tests are busy.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// Pause between two looks at something that cannot be waited on.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// Options of a server for a test: two shards on a free port, and little time to take one's leave.
+pub fn options() -> Options {
+    Options {
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        shards: 2,
+        settings: Settings { close_ms: 1_000, ..Settings::default() },
+        ..Options::default()
+    }
+}
+
+/// A server that stops when the test is over. Clients declared after it are dropped before it.
+pub struct Running {
+    server: Option<Server>,
+    pub address: SocketAddr,
+}
+
+/// Starts a server.
+pub fn start(options: Options) -> Running {
+    let server = Server::start(options).expect("a server starts on a free port");
+    Running { address: server.address(), server: Some(server) }
+}
+
+impl Running {
+    pub fn gauges(&self) -> &Gauges {
+        self.server.as_ref().expect("it runs until it is stopped").gauges()
+    }
+
+    /// Stops it and returns when it has.
+    pub fn stop(mut self) {
+        self.server.take().expect("it is stopped once").stop();
+    }
+
+    /// What must be the same again when a client has left.
+    pub fn levels(&self) -> Levels {
+        let gauges = self.gauges();
+        Levels {
+            sessions: gauges.sessions(),
+            subscriptions: gauges.subscriptions(),
+            sockets: sockets_held(self.address.port()),
+        }
+    }
+
+    /// Waits until nothing is left of clients that came after `baseline` was taken.
+    pub fn settle(&self, baseline: Levels) {
+        let what = || format!("back to {baseline:?}, now {:?}", self.levels());
+        eventually(what, || self.levels() == baseline);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+}
+
+/// How much a server holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Levels {
+    pub sessions: usize,
+    pub subscriptions: usize,
+    /// Descriptors of accepted connections.
+    pub sockets: usize,
+}
+
+/// Looks again and again until `holds`.
+pub fn eventually(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", what());
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Connections of which this machine holds the end at `port` open in some process. Unlike a count of all descriptors it
+/// is not disturbed by other tests of the same process. Elsewhere than on Linux it is always 0.
+fn sockets_held(port: u16) -> usize {
+    const LISTENING: &str = "0A";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let held = table.lines().skip(1).filter(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return false };
+        // Without an inode no process holds it any more.
+        local.ends_with(&format!(":{port:04X}")) && state != LISTENING && inode != "0"
+    });
+    held.count()
+}
