@@ -27,7 +27,9 @@ pub enum Spent {
 
 impl Budget {
     /// Takes one token.
-    pub fn spend(&mut self, rate: Rate, now_ms: u32) -> Spent {
+    pub fn spend(&mut self, rate: Rate, now_ms: u64) -> Spent {
+        // Only differences count, and after 49 days of silence nothing is owed in any case.
+        let now_ms = now_ms as u32;
         let earned = u64::from(now_ms.wrapping_sub(self.at_ms)) * u64::from(rate.per_second) / 1_000;
         if earned > 0 {
             self.spent = self.spent.saturating_sub(u32::try_from(earned).unwrap_or(u32::MAX));

@@ -47,7 +47,7 @@ impl Shard {
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.live(key) else { return };
             session.phase = Phase::Live;
-            session.wait_until(*now_ms + session.beat_ms(&self.settings), key, wheel);
+            session.wait_until(*now_ms + u64::from(session.beat_ms(&self.settings)), key, wheel);
             session.client
         };
         self.answer(key, ticket, Answer::Connected { client });

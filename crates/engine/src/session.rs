@@ -23,11 +23,11 @@ pub(crate) struct Session {
     pub encoding: EncodingId,
     pub serial: u32,
     /// What is due next, ms of the shard's clock: see `Phase`.
-    pub due_ms: u32,
+    pub due_ms: u64,
     /// Its entry in the wheel; earlier ones do not count.
     pub entry: Tick,
     /// When something last came from the client.
-    pub heard_ms: u32,
+    pub heard_ms: u64,
     pub messages: Budget,
     pub protocol: Box<dyn Protocol>,
     pub subscriptions: Vec<Subscription>,
@@ -100,20 +100,20 @@ impl Session {
     }
 
     /// Sets the deadline.
-    pub fn wait_until(&mut self, due_ms: u32, key: SessionKey, wheel: &mut Wheel) {
+    pub fn wait_until(&mut self, due_ms: u64, key: SessionKey, wheel: &mut Wheel) {
         self.due_ms = due_ms;
         self.entry = wheel.insert(key, due_ms);
     }
 
     /// Its entry in the wheel has come up: what is due?
-    pub fn due(&mut self, settings: &Settings, key: SessionKey, now_ms: u32, wheel: &mut Wheel) -> Due {
-        let silent_at = self.heard_ms + self.beat_ms(settings);
+    pub fn due(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) -> Due {
+        let silent_at = self.heard_ms + u64::from(self.beat_ms(settings));
         match self.phase {
             // A deadline more than a turn of the wheel away comes up early.
             _ if self.due_ms > now_ms => self.wait_until(self.due_ms, key, wheel),
             Phase::Opening => return Due::Close(&CloseReason::STALE),
             Phase::Closing => self.link.abort(),
-            Phase::Pinged if self.heard_ms < self.due_ms - settings.pong_ms => {
+            Phase::Pinged if self.heard_ms < self.due_ms - u64::from(settings.pong_ms) => {
                 return Due::Close(&CloseReason::NO_PONG);
             }
             Phase::Live if silent_at <= now_ms => return Due::Heartbeat,

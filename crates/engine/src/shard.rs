@@ -38,7 +38,7 @@ pub(crate) struct State {
     /// Outboxes to be flushed at the end of the turn.
     pub dirty: VecDeque<SessionKey>,
     pub wheel: Wheel,
-    pub now_ms: u32,
+    pub now_ms: u64,
     serial: u32,
     /// An empty list of steps with room in it, so that a message costs no allocation.
     spare: Steps,
@@ -132,7 +132,7 @@ impl Shard {
             session.outbox.push(farewell);
         }
         session.phase = Phase::Closing;
-        session.wait_until(state.now_ms + self.settings.close_ms, key, &mut state.wheel);
+        session.wait_until(state.now_ms + u64::from(self.settings.close_ms), key, &mut state.wheel);
         if session.mark_dirty() == Queued::First {
             self.dirty(state, key);
         }
@@ -162,7 +162,7 @@ impl Shard {
     }
 
     /// Time has come to `now_ms` of the shard's clock; call it about every 100 ms.
-    pub fn tick(&self, now_ms: u32) {
+    pub fn tick(&self, now_ms: u64) {
         self.state.borrow_mut().now_ms = now_ms;
         while let Some((tick, keys)) = { self.state.borrow_mut().wheel.turn(now_ms) } {
             keys.into_iter().for_each(|key| self.look_at(key, tick));
@@ -193,7 +193,7 @@ impl Shard {
                 Heartbeat::Comment(frame) => (frame, Phase::Live, session.beat_ms(&self.settings)),
             };
             session.phase = phase;
-            session.wait_until(*now_ms + wait_ms, key, wheel);
+            session.wait_until(*now_ms + u64::from(wait_ms), key, wheel);
             frame
         };
         self.push(key, |_| frame);
@@ -259,7 +259,7 @@ impl State {
         self.serial = self.serial.wrapping_add(1);
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
-        let due_ms = self.now_ms + connect_ms;
+        let due_ms = self.now_ms + u64::from(connect_ms);
         let key = SessionKey { index: self.sessions.0.vacant_key() as u32, serial: self.serial };
         self.sessions.0.insert(Session {
             outbox: FrameQueue::default(),

@@ -1,13 +1,13 @@
 use crate::session::SessionKey;
 
 /// Length of a slot, ms: a deadline is met at most this much late.
-pub(crate) const TICK_MS: u32 = 100;
+pub(crate) const TICK_MS: u64 = 100;
 /// Slots of the wheel; a deadline further away goes round again.
-const SLOTS: u32 = 512;
+const SLOTS: u64 = 512;
 
 /// A slot's turn, counted from the start of the shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tick(u32);
+pub(crate) struct Tick(u64);
 
 /// The deadlines of a shard: which sessions to look at in which tick. Eight bytes per client.
 ///
@@ -15,7 +15,7 @@ pub(crate) struct Tick(u32);
 pub(crate) struct Wheel {
     slots: Box<[Vec<SessionKey>]>,
     /// The next tick to be turned to.
-    next: u32,
+    next: u64,
 }
 
 impl Wheel {
@@ -24,14 +24,14 @@ impl Wheel {
     }
 
     /// Looks at `key` at `due_ms`, or before if that is more than a turn away. Says in which tick.
-    pub fn insert(&mut self, key: SessionKey, due_ms: u32) -> Tick {
+    pub fn insert(&mut self, key: SessionKey, due_ms: u64) -> Tick {
         let tick = due_ms.div_ceil(TICK_MS).clamp(self.next, self.next + SLOTS - 1);
         self.slots[(tick % SLOTS) as usize].push(key);
         Tick(tick)
     }
 
     /// Takes the sessions of the next tick that is due at `now_ms`, or `None` when all ticks until then were taken.
-    pub fn turn(&mut self, now_ms: u32) -> Option<(Tick, Vec<SessionKey>)> {
+    pub fn turn(&mut self, now_ms: u64) -> Option<(Tick, Vec<SessionKey>)> {
         if self.next * TICK_MS > now_ms {
             return None;
         }

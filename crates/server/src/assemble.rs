@@ -17,9 +17,9 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep};
 
+use crate::Options;
 use crate::doors::{self, Seat, Site};
 use crate::guard::{Guard, Hosts};
-use crate::Options;
 
 /// Accepted sockets that may wait for a shard; beyond it they wait in the kernel's backlog.
 const WAITING_SOCKETS_MAX: usize = 1_024;
@@ -259,6 +259,6 @@ async fn ticks(shard: Rc<Shard>) {
     let mut ticks = interval(TICK);
     loop {
         ticks.tick().await;
-        shard.tick(u32::try_from(start.elapsed().as_millis()).unwrap_or(u32::MAX));
+        shard.tick(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
     }
 }

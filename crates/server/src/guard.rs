@@ -146,8 +146,11 @@ mod tests {
         let allowed =
             ["https://ok.example", "http://other.example:3000"].map(|origin| origin.parse().unwrap());
         let mut headers = HeaderMap::new();
-        host.iter().for_each(|host| drop(headers.append(header::HOST, host.parse().unwrap())));
-        origin.iter().for_each(|origin| drop(headers.append(header::ORIGIN, origin.parse().unwrap())));
+        for (name, values) in [(header::HOST, host), (header::ORIGIN, origin)] {
+            for value in values {
+                headers.append(&name, value.parse().unwrap());
+            }
+        }
         match Guard::new(allowed.to_vec(), Hosts::Loopback).admit(&headers) {
             Ok(Visitor::Own) => "own",
             Ok(Visitor::Guest(_)) => "guest",

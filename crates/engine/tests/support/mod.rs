@@ -24,7 +24,7 @@ pub struct Story {
     node: Arc<Node>,
     clients: BTreeMap<String, Client>,
     epochs: Rc<RefCell<HashMap<ChannelName, Epoch>>>,
-    now_ms: u32,
+    now_ms: u64,
 }
 
 struct Client {
