@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 /// Why a text is not an origin.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +86,16 @@ pub(crate) enum Stranger {
         "pages of this origin may not connect; start the server with --allow-origin and the page's origin"
     )]
     Origin,
+}
+
+impl Stranger {
+    /// RFC 9112, 3.2: without a host a request is malformed; the others are understood and refused.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoHost => StatusCode::BAD_REQUEST,
+            Self::Host | Self::Origin => StatusCode::FORBIDDEN,
+        }
+    }
 }
 
 /// For whom a request acts.

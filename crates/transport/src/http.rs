@@ -78,6 +78,9 @@ pub enum BodyError {
 /// # Errors
 /// Why it could not be read.
 pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, BodyError> {
+    if http_body::Body::size_hint(&body).lower() > bytes_max as u64 {
+        return Err(BodyError::TooLong);
+    }
     let collecting = Limited::new(body, bytes_max).collect();
     match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
         Err(_elapsed) => Err(BodyError::TooSlow),

@@ -259,14 +259,16 @@ impl<H: Handler> Connection<H> {
         while !bytes.is_empty()
             && !matches!(self.link.stage(), Stage::Broken | Stage::BothClosed | Stage::Over)
         {
-            let Self { link, decoder, handler, replenished, .. } = self;
+            let Self { link, decoder, handler, replenished, unfinished } = self;
             let used = match decoder.decode(bytes, &shared.limits, inflater) {
                 Ok((used, None)) => used,
                 Ok((used, Some(event))) => {
                     let control = matches!(event, Event::Ping(_) | Event::Pong(_));
                     act(link, handler, event);
-                    if control {
-                        replenish(decoder, replenished);
+                    match control {
+                        true => replenish(decoder, replenished),
+                        // What is unfinished from here on is another message.
+                        false => *unfinished = None,
                     }
                     used
                 }

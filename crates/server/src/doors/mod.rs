@@ -52,7 +52,7 @@ pub(crate) async fn answer(site: Rc<Site>, seat: Rc<Seat>, request: Request<Inco
     // hyper goes by the chunks and hides the length, so nothing behind a chunked request is trusted.
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut reply = match site.guard.admit(request.headers()) {
-        Err(stranger) => Reply::Response(text(StatusCode::FORBIDDEN, format!("{stranger}\n"))),
+        Err(stranger) => Reply::Response(text(stranger.status(), format!("{stranger}\n"))),
         Ok(Visitor::Own) => route(&site, seat, request).await,
         Ok(Visitor::Guest(origin)) => welcome_guest(route(&site, seat, request).await, origin),
     };
