@@ -1,5 +1,7 @@
 //! Where backends come in: `/api/v1/…`.
 
+use std::time::Duration;
+
 use duplex_core::{Broker, BrokerError, Draft, ErrorCode, Position, Refusal};
 use duplex_engine::unix_ms;
 use duplex_protocol::{PublicationError, PublishRequest};
@@ -8,15 +10,22 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use serde::Serialize;
 
+/// What a request body may be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimits {
+    pub bytes_max: usize,
+    pub timeout: Duration,
+}
+
 /// `POST /api/v1/publish`: see `docs/protocol.md`, publishing over HTTP.
-pub(crate) async fn publish(broker: &dyn Broker, body: Incoming, bytes_max: usize) -> Response<Body> {
-    match carry_out(broker, body, bytes_max).await {
+pub(crate) async fn publish(broker: &dyn Broker, body: Incoming, limits: BodyLimits) -> Response<Body> {
+    match carry_out(broker, body, limits).await {
         Ok((channel, position)) => {
             let Position { epoch, offset } = position;
             json(StatusCode::OK, &Published { channel, epoch: epoch.to_string(), offset })
         }
         Err(failure) => {
-            let (status, refusal) = failure.answer(bytes_max);
+            let (status, refusal) = failure.answer(limits.bytes_max);
             json(status, &Failed { error: Problem { code: refusal.code as u16, message: &refusal.message } })
         }
     }
@@ -25,9 +34,9 @@ pub(crate) async fn publish(broker: &dyn Broker, body: Incoming, bytes_max: usiz
 async fn carry_out(
     broker: &dyn Broker,
     body: Incoming,
-    bytes_max: usize,
+    limits: BodyLimits,
 ) -> Result<(String, Position), Failure> {
-    let body = read_body(body, bytes_max).await.map_err(Failure::Body)?;
+    let body = read_body(body, limits.bytes_max, limits.timeout).await.map_err(Failure::Body)?;
     let request: PublishRequest<'_> = serde_json::from_slice(&body).map_err(Failure::Json)?;
     let (channel, event, payload, tags) = request.check().map_err(Failure::Publication)?;
     let name = channel.to_string();

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval, sleep};
 
 use crate::Options;
+use crate::api::BodyLimits;
 use crate::doors::{self, Seat, Site};
 use crate::guard::{Guard, Hosts};
 
@@ -163,8 +164,13 @@ impl Parts {
             shard: Shard::new(id, Arc::clone(&self.node), Arc::clone(&broker), self.options.settings),
             broker,
             guard: Arc::clone(&self.guard),
-            sockets: websocket::Shared::new(self.options.websocket),
+            sockets: websocket::Shared::new(self.options.websocket, self.options.timeouts.message),
             welcome: Arc::clone(&self.welcome),
+            bodies: BodyLimits {
+                bytes_max: self.options.websocket.message_bytes,
+                timeout: self.options.timeouts.body,
+            },
+            head_timeout: self.options.timeouts.head,
             ready: Arc::clone(&self.ready),
         })
     }
@@ -250,7 +256,10 @@ fn serve(site: &Rc<Site>, stream: TcpStream, seat: Seat) {
     };
     let (site, seat) = (Rc::clone(site), Rc::new(seat));
     tokio::task::spawn_local(async move {
-        http::serve(stream, |request| doors::answer(Rc::clone(&site), Rc::clone(&seat), request)).await;
+        http::serve(stream, site.head_timeout, |request| {
+            doors::answer(Rc::clone(&site), Rc::clone(&seat), request)
+        })
+        .await;
     });
 }
 

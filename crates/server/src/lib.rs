@@ -25,4 +25,4 @@ pub mod cli;
 pub use assemble::{Server, StartError};
 pub use duplex_engine::{Gauges, Settings};
 pub use guard::{Origin, OriginError};
-pub use options::Options;
+pub use options::{Options, Timeouts};

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use duplex_broker::Retention;
 use duplex_engine::Settings;
@@ -24,6 +25,26 @@ pub struct Options {
     pub retention: Retention,
     /// How sockets are set up.
     pub sockets: SocketOptions,
+    /// How long clients may take to finish what they have begun.
+    pub timeouts: Timeouts,
+}
+
+/// How long a client may take to finish what it has begun.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// The head of a request, or the next request on an idle connection. Default 10 s.
+    pub head: Duration,
+    /// The body of a request. Default 10 s.
+    pub body: Duration,
+    /// A WebSocket message. Default 30 s.
+    pub message: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { head: seconds(10), body: seconds(10), message: seconds(30) }
+    }
 }
 
 impl Default for Options {
@@ -37,6 +58,7 @@ impl Default for Options {
             settings: Settings::default(),
             retention: Retention::default(),
             sockets: SocketOptions::default(),
+            timeouts: Timeouts::default(),
         }
     }
 }

@@ -19,10 +19,6 @@ use tokio::net::TcpStream;
 
 use crate::stream::StreamBody;
 
-/// How long a client may take to send the head of a request, or to send the next request on an idle connection.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take to send a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest head, bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 /// Most header fields; hyper answers 431 beyond it.
@@ -73,16 +69,16 @@ pub enum BodyError {
     Broken,
 }
 
-/// Reads a body of at most `bytes_max`. What was read of a longer one is not kept.
+/// Reads a body of at most `bytes_max` within `timeout`. What was read of a longer one is not kept.
 ///
 /// # Errors
 /// Why it could not be read.
-pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, BodyError> {
+pub async fn read_body(body: Incoming, bytes_max: usize, timeout: Duration) -> Result<Bytes, BodyError> {
     if http_body::Body::size_hint(&body).lower() > bytes_max as u64 {
         return Err(BodyError::TooLong);
     }
     let collecting = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, collecting).await {
+    match tokio::time::timeout(timeout, collecting).await {
         Err(_elapsed) => Err(BodyError::TooSlow),
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(BodyError::TooLong),
@@ -90,8 +86,9 @@ pub async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes, BodyEr
     }
 }
 
-/// Serves the requests of one connection until it ends or is upgraded.
-pub async fn serve<F, A>(stream: TcpStream, answer: F)
+/// Serves the requests of one connection until it ends or is upgraded. A client may take `head_timeout` to send the head
+/// of a request, and as long to send the next one on an idle connection.
+pub async fn serve<F, A>(stream: TcpStream, head_timeout: Duration, answer: F)
 where
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Reply>,
@@ -112,7 +109,7 @@ where
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let connection = http.serve_connection(TokioIo::new(stream), service);

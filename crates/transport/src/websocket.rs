@@ -29,24 +29,24 @@ const READ_BYTES: usize = 64 << 10;
 const READS_MAX: usize = 4;
 /// Frames one vectored write takes.
 const SLICES_MAX: usize = 32;
-/// How long a message may stay unfinished.
-const UNFINISHED_MAX: Duration = Duration::from_secs(30);
 /// The codec's budget of control frames is for this long.
 const CONTROL_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the WebSocket connections of a shard share.
 pub struct Shared {
     limits: Limits,
+    unfinished_max: Duration,
     buffer: RefCell<Box<[u8]>>,
     inflater: RefCell<Inflater>,
     deflater: RefCell<Deflater>,
 }
 
 impl Shared {
-    /// For connections with these limits.
-    pub fn new(limits: Limits) -> Rc<Self> {
+    /// For connections with these limits; a message may stay unfinished for `unfinished_max`.
+    pub fn new(limits: Limits, unfinished_max: Duration) -> Rc<Self> {
         Rc::new(Self {
             limits,
+            unfinished_max,
             buffer: RefCell::new(vec![0; READ_BYTES].into()),
             inflater: RefCell::new(Inflater::new()),
             deflater: RefCell::new(Deflater::new()),
@@ -300,10 +300,11 @@ impl<H: Handler> Connection<H> {
             self.unfinished = None;
             return;
         }
-        let deadline = self.unfinished.get_or_insert_with(|| Box::pin(sleep(UNFINISHED_MAX)));
+        let unfinished_max = self.link.shared.unfinished_max;
+        let deadline = self.unfinished.get_or_insert_with(|| Box::pin(sleep(unfinished_max)));
         if deadline.as_mut().poll(cx).is_ready() {
             self.unfinished = None;
-            let detail = format!("a message was unfinished for {} s", UNFINISHED_MAX.as_secs());
+            let detail = format!("a message was unfinished for {unfinished_max:?}");
             self.handler.close(&CloseReason::POLICY, &detail);
         }
     }

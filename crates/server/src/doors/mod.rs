@@ -9,6 +9,7 @@ mod socket;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use duplex_core::{Broker, Encode, EncodingId};
 use duplex_engine::Shard;
@@ -41,6 +42,8 @@ pub(crate) struct Site {
     pub guard: Arc<Guard>,
     pub sockets: Rc<websocket::Shared>,
     pub welcome: Arc<Welcome>,
+    pub bodies: api::BodyLimits,
+    pub head_timeout: Duration,
     pub ready: Arc<AtomicBool>,
 }
 
@@ -69,7 +72,7 @@ async fn route(site: &Rc<Site>, seat: Rc<Seat>, request: Request<Incoming>) -> R
         "/echo" => return echo::open(site, seat, &request),
         "/sse" if *request.method() == Method::GET => eventsource::open(site, seat, &request),
         "/api/v1/publish" if *request.method() == Method::POST => {
-            api::publish(&*site.broker, request.into_body(), site.welcome.message_bytes_max).await
+            api::publish(&*site.broker, request.into_body(), site.bodies).await
         }
         "/api/v1/publish" if *request.method() == Method::OPTIONS => preflight(),
         "/" if read => page::index(),
