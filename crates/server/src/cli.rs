@@ -2,96 +2,80 @@
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use duplex_core::{Rate, ShardSet};
-use duplex_engine::Settings;
-use duplex_websocket::Limits;
+use clap::{Arg, ArgMatches, Command, value_parser};
 
-use crate::{Options, Origin, Server};
-
-/// A real-time messaging server: every client on the same channels.
-///
-/// Without a command it serves with the defaults.
-#[derive(Debug, Parser)]
-#[command(name = "duplex", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Option<Command>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Serve clients, in dev mode: everybody on this machine may publish and subscribe.
-    Serve(Box<Serve>),
-}
-
-#[derive(Debug, Parser)]
-struct Serve {
-    /// Loopback address to listen on; port 0 lets the system choose one.
-    #[arg(long, env = "DUPLEX_LISTEN", default_value = "127.0.0.1:8000")]
-    listen: SocketAddr,
-    /// Threads that serve clients [default: one per core].
-    #[arg(long, env = "DUPLEX_SHARDS", value_parser = clap::value_parser!(u8).range(1..=ShardSet::MAX as i64))]
-    shards: Option<u8>,
-    /// Origin of a foreign page that may connect, such as http://localhost:3000; may be given several times.
-    #[arg(long = "allow-origin", env = "DUPLEX_ALLOW_ORIGIN", value_delimiter = ',', value_name = "ORIGIN")]
-    allowed_origins: Vec<Origin>,
-    /// Longest message a client may send, bytes.
-    #[arg(long, env = "DUPLEX_MESSAGE_BYTES_MAX", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1_024..=67_108_864))]
-    message_bytes_max: u32,
-    /// Most fragments a WebSocket message may come in.
-    #[arg(long, env = "DUPLEX_FRAGMENTS_MAX", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    fragments_max: u32,
-    /// Bytes that may wait for one client before it is disconnected as slow.
-    #[arg(long, env = "DUPLEX_OUTBOX_BYTES_MAX", default_value_t = 1_048_576, value_parser = clap::value_parser!(u32).range(65_536..=1_073_741_824))]
-    outbox_bytes_max: u32,
-    /// Messages one client may send per second, and at once.
-    #[arg(long, env = "DUPLEX_MESSAGES_PER_SECOND", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
-    messages_per_second: u32,
-    /// Channels one client may be subscribed to.
-    #[arg(long, env = "DUPLEX_SUBSCRIPTIONS_MAX", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    subscriptions_max: u32,
-}
-
-impl Serve {
-    fn options(self) -> Options {
-        let defaults = Options::default();
-        Options {
-            listen: self.listen,
-            shards: self.shards.map_or(defaults.shards, usize::from),
-            allowed_origins: self.allowed_origins,
-            websocket: Limits {
-                message_bytes: self.message_bytes_max as usize,
-                fragments: self.fragments_max,
-                ..defaults.websocket
-            },
-            settings: Settings {
-                outbox_bytes: self.outbox_bytes_max as usize,
-                subscriptions: self.subscriptions_max as usize,
-                messages: Rate { per_second: self.messages_per_second, burst: self.messages_per_second },
-                ..defaults.settings
-            },
-            ..defaults
-        }
-    }
-}
+use crate::config::{self, DEFINITIONS, Definition};
+use crate::{Options, Server};
 
 /// Runs the program with the arguments of the process.
 pub fn run() -> ExitCode {
-    start_logging();
-    let serve = match Cli::parse().command {
-        Some(Command::Serve(serve)) => *serve,
-        None => Serve::parse_from(["duplex serve"]),
+    let matches = command().get_matches();
+    let outcome = match matches.subcommand() {
+        Some(("check", given)) => options(given).map(|_| println!("the configuration is right")),
+        Some(("reference", _)) => {
+            print!("{}", config::reference());
+            Ok(())
+        }
+        Some((_, given)) => serve(given),
+        None => {
+            serve(&command().get_matches_from(["duplex", "serve"]).remove_subcommand().expect("just named").1)
+        }
     };
-    match serve_until_signal(serve.options()) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("duplex: {error}");
+        Err(problems) => {
+            problems.iter().for_each(|problem| eprintln!("duplex: {problem}"));
             ExitCode::FAILURE
         }
     }
+}
+
+fn command() -> Command {
+    Command::new("duplex")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A real-time messaging server: every client on the same channels.")
+        .after_help("Without a command it serves with the defaults.")
+        .subcommand(configured(
+            "serve",
+            "Serve clients. In dev mode: everybody on this machine may publish and subscribe",
+        ))
+        .subcommand(configured("check", "Check the configuration without starting anything"))
+        .subcommand(
+            Command::new("reference").about("Print the reference page of the configuration, in Markdown"),
+        )
+}
+
+/// A command that takes the configuration: a file, and a flag for each option.
+fn configured(name: &'static str, about: &'static str) -> Command {
+    let file = Arg::new("config").long("config").env("DUPLEX_CONFIG").value_name("FILE");
+    let file =
+        file.value_parser(value_parser!(PathBuf)).help("Configuration file, see docs/configuration.md");
+    Command::new(name).about(about).arg(file).args(DEFINITIONS.iter().map(flag))
+}
+
+fn flag(definition: &'static Definition) -> Arg {
+    let default = definition.show(&Options::default());
+    let default = if default.is_empty() { String::new() } else { format!(" [default: {default}]") };
+    let help = format!("{}{default}", definition.doc.replace('`', ""));
+    Arg::new(definition.path).long(definition.flag()).value_name("VALUE").help(help)
+}
+
+/// The configuration, or all that is wrong with it.
+fn options(given: &ArgMatches) -> Result<Options, Vec<String>> {
+    let value = |definition: &Definition| given.get_one::<String>(definition.path).cloned();
+    let flags = DEFINITIONS.iter().filter_map(|definition| Some((definition.path, value(definition)?)));
+    let file = given.get_one::<PathBuf>("config").map(PathBuf::as_path);
+    let loaded = config::load(file, std::env::vars(), flags);
+    loaded.map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+fn serve(given: &ArgMatches) -> Result<(), Vec<String>> {
+    let options = options(given)?;
+    start_logging();
+    serve_until_signal(options).map_err(|error| vec![error.to_string()])
 }
 
 fn start_logging() {

@@ -14,6 +14,7 @@
 #![warn(missing_docs)]
 
 mod options;
+pub mod config;
 mod assemble;
 mod doors;
 mod guard;
