@@ -1,0 +1,131 @@
+//! Suites in Node.js: every folder of `conformance/` with a `package.json` is a part, run against a server of its own.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use super::log;
+use crate::process::{self, Finished};
+use crate::report::Outcome;
+use crate::server::Server;
+use crate::setup::{self, NpmProblem};
+use crate::workspace::Workspace;
+
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// The suite that drives a browser.
+const BROWSER: &str = "browser";
+
+/// The suites there are, in order.
+pub fn names(workspace: &Workspace) -> Vec<String> {
+    let folders = fs::read_dir(workspace.root.join("conformance"))
+        .map_or_else(|_| Vec::new(), |f| f.flatten().collect());
+    let suites = folders.iter().filter(|folder| folder.path().join("package.json").is_file());
+    let mut names: Vec<String> =
+        suites.map(|suite| suite.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+pub fn check(workspace: &Workspace, name: &str) -> Outcome {
+    let folder = workspace.root.join("conformance").join(name);
+    // Without a path: how `node --test` reads one differs between versions.
+    let mut node = Command::new("node");
+    node.args(["--test", "--test-reporter=tap"]).current_dir(&folder).env("NO_COLOR", "1");
+    if name == BROWSER {
+        match setup::chromium(workspace) {
+            Ok(chromium) => node.env("CHROMIUM", chromium),
+            Err(missing) => return Outcome::skip(missing),
+        };
+    }
+    match setup::npm_packages(workspace, &folder) {
+        Ok(()) => {}
+        Err(NpmProblem::Missing(missing)) => return Outcome::skip(missing),
+        Err(NpmProblem::Failed(note, output)) => return Outcome::fail(format!("npm ci: {note}"), output),
+    }
+    let server_log = log(workspace, &format!("{name}-server"));
+    let mut server = match Server::start(&workspace.target.join("debug/duplex"), &[], &server_log) {
+        Ok(server) => server,
+        Err(problem) => return Outcome::fail("no server", problem),
+    };
+    node.env("DUPLEX_URL", format!("http://{}", server.address()));
+    let mut outcome = counted(process::run(&mut node, &log(workspace, name), LIMIT));
+    if let Some(fault) = server.fault() {
+        outcome.failed += 1;
+        outcome.note = fault;
+    }
+    if outcome.failed > 0 {
+        outcome.detail += &format!("\n--- the server said\n{}", server.output());
+    }
+    outcome
+}
+
+/// Reads the sums at the end of TAP. A test that prints `SKIP: reason` passes for Node and is skipped for us.
+fn counted(finished: Finished) -> Outcome {
+    let sum = |what: &str| -> Option<usize> {
+        let mut lines = finished.output.lines().rev();
+        lines.find_map(|line| line.strip_prefix("# ")?.strip_prefix(what)?.trim().parse().ok())
+    };
+    let said = finished.output.lines().map(|line| line.trim_start_matches(['#', ' ']));
+    let skips: Vec<&str> = said.filter_map(|line| line.strip_prefix("SKIP:")).map(str::trim).collect();
+    // Node counts a file without tests as one test that is called like the file.
+    let is_file = |line: &&str| line.starts_with("ok ") && line.ends_with("js");
+    let skipped_files = finished.output.lines().filter(is_file).count().min(skips.len());
+    let reported = sum("pass ").is_some();
+    let mut outcome = Outcome {
+        passed: sum("pass ").unwrap_or(0).saturating_sub(skipped_files),
+        failed: sum("fail ").unwrap_or(0) + sum("cancelled ").unwrap_or(0),
+        skipped: sum("skipped ").unwrap_or(0) + skips.len(),
+        note: skips.join("; "),
+        detail: String::new(),
+    };
+    if !finished.succeeded() || !reported {
+        outcome.failed = outcome.failed.max(1);
+        outcome.note =
+            if reported { finished.note() } else { format!("no sum of results, {}", finished.note()) };
+    } else if outcome.passed + outcome.failed + outcome.skipped == 0 {
+        outcome.failed = 1;
+        outcome.note = "no test was run".into();
+    }
+    outcome.detail = finished.output;
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::End;
+
+    fn counts(end: End, output: &str) -> (usize, usize, usize) {
+        let outcome = counted(Finished { end, output: output.into() });
+        (outcome.passed, outcome.failed, outcome.skipped)
+    }
+
+    fn tap(pass: usize, fail: usize, skipped: usize) -> String {
+        format!(
+            "ok 1 - a\n1..1\n# tests 9\n# pass {pass}\n# fail {fail}\n# cancelled 0\n# skipped {skipped}\n# todo 0\n"
+        )
+    }
+
+    #[test]
+    fn the_sums_of_node_are_ours() {
+        assert_eq!(counts(End::Succeeded, &tap(5, 0, 1)), (5, 0, 1));
+        assert_eq!(counts(End::Failed("exit status: 1".into()), &tap(5, 2, 0)), (5, 2, 0));
+    }
+
+    #[test]
+    fn a_loud_skip_is_not_a_pass() {
+        let whole_file = format!("# SKIP: no chromium\nok 2 - page.test.mjs\n{}", tap(2, 0, 0));
+        assert_eq!(counts(End::Succeeded, &whole_file), (1, 0, 1));
+        let one_thing = format!("# SKIP: no IPv6\n{}", tap(1, 0, 0));
+        assert_eq!(counts(End::Succeeded, &one_thing), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_suite_that_breaks_or_runs_nothing_is_a_failure() {
+        assert_eq!(counts(End::Failed("exit status: 1".into()), "SyntaxError"), (0, 1, 0));
+        assert_eq!(counts(End::TimedOut(LIMIT), &tap(5, 0, 0)), (5, 1, 0));
+        assert_eq!(counts(End::Succeeded, &tap(0, 0, 0)), (0, 1, 0));
+        assert_eq!(counts(End::Succeeded, ""), (0, 1, 0));
+    }
+}

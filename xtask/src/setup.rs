@@ -1,0 +1,109 @@
+//! Finds what the parts need on this machine and installs what may be installed.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::process;
+use crate::workspace::Workspace;
+
+const INSTALL_LIMIT: Duration = Duration::from_secs(600);
+
+/// Why something is not there, in words for a skipped part.
+pub type Missing = String;
+
+/// The first of `names` on the `PATH`.
+pub fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    names.iter().flat_map(|name| folders.iter().map(move |f| f.join(name))).find(|file| file.is_file())
+}
+
+/// `cargo fmt` or `cargo clippy`, added to the toolchain if need be.
+pub fn component(workspace: &Workspace, subcommand: &str, component: &str) -> Result<(), Missing> {
+    let there = || process::succeeds(workspace.cargo(&[subcommand]).arg("--version"));
+    if there() {
+        return Ok(());
+    }
+    let mut rustup = Command::new("rustup");
+    let log = workspace.target.join(format!("xtask/install-{component}.log"));
+    process::run(rustup.args(["component", "add", component]), &log, INSTALL_LIMIT);
+    if there() { Ok(()) } else { Err(format!("no {component}: `rustup component add {component}`")) }
+}
+
+/// A browser to drive. Debian's is installed when that is allowed.
+pub fn chromium(workspace: &Workspace) -> Result<PathBuf, Missing> {
+    let installed = || {
+        let named = env::var_os("CHROMIUM").map(PathBuf::from).filter(|path| path.is_file());
+        named.or_else(|| on_path(&["chromium", "chromium-browser", "google-chrome"]))
+    };
+    if let Some(found) = installed() {
+        return Ok(found);
+    }
+    let hint = "no chromium: `apt-get install chromium`, or set CHROMIUM";
+    if on_path(&["apt-get"]).is_none() || !is_root() {
+        return Err(hint.into());
+    }
+    let script = "apt-get update && apt-get install -y --no-install-recommends chromium";
+    let mut apt = Command::new("sh");
+    apt.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
+    let log = workspace.target.join("xtask/install-chromium.log");
+    let finished = process::run(&mut apt, &log, INSTALL_LIMIT);
+    installed().ok_or_else(|| format!("{hint} (apt-get: {})", finished.note()))
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0")
+}
+
+/// The packages that the lock file in `folder` names, installed if they are absent or older than it.
+pub fn npm_packages(workspace: &Workspace, folder: &Path) -> Result<(), NpmProblem> {
+    let Some(npm) = on_path(&["npm"]).filter(|_| on_path(&["node"]).is_some()) else {
+        return Err(NpmProblem::Missing("no node and npm on the PATH".into()));
+    };
+    if npm_is_fresh(folder) {
+        return Ok(());
+    }
+    let log = workspace.target.join("xtask/install-npm.log");
+    let mut ci = Command::new(npm);
+    ci.args(["ci", "--no-audit", "--no-fund"]).current_dir(folder);
+    let finished = process::run(&mut ci, &log, INSTALL_LIMIT);
+    if finished.succeeded() { Ok(()) } else { Err(NpmProblem::Failed(finished.note(), finished.output)) }
+}
+
+pub enum NpmProblem {
+    Missing(Missing),
+    /// `npm ci` failed: how, and what it printed.
+    Failed(String, String),
+}
+
+/// npm writes its own copy of the lock file when it is done.
+fn npm_is_fresh(folder: &Path) -> bool {
+    let modified = |path: &str| fs::metadata(folder.join(path)).and_then(|m| m.modified()).ok();
+    match (modified("node_modules/.package-lock.json"), modified("package-lock.json")) {
+        (Some(installed), Some(locked)) => installed >= locked,
+        _ => false,
+    }
+}
+
+/// A Python 2.7, the only one that the Autobahn test suite runs on.
+pub fn python27() -> Result<PathBuf, Missing> {
+    let named = env::var_os("PYTHON27").map(PathBuf::from);
+    let candidates = named.into_iter().chain(pyenv_pythons()).chain(on_path(&["python2.7"]));
+    let is_27 = |python: &PathBuf| {
+        let version = Command::new(python).arg("-V").output();
+        version.is_ok_and(|o| o.status.success() && [o.stdout, o.stderr].concat().starts_with(b"Python 2.7"))
+    };
+    let hint = "no Python 2.7: `pyenv install 2.7.18`, or set PYTHON27";
+    candidates.into_iter().find(is_27).ok_or_else(|| hint.into())
+}
+
+fn pyenv_pythons() -> Vec<PathBuf> {
+    let home = env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv"));
+    let Some(root) = env::var_os("PYENV_ROOT").map(PathBuf::from).or(home) else { return Vec::new() };
+    let versions = fs::read_dir(root.join("versions")).map_or_else(|_| Vec::new(), |v| v.flatten().collect());
+    let versions = versions.iter().filter(|v| v.file_name().to_string_lossy().starts_with("2.7"));
+    versions.map(|v| v.path().join("bin/python")).collect()
+}
