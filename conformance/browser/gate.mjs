@@ -1,0 +1,63 @@
+// A TCP relay in front of the server, so that a test can take the network away and give it back.
+import net from 'node:net';
+
+export class Gate {
+  #target;
+  #relay = net.createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+  #pairs = new Set();
+  #state = 'open';
+
+  /** `target` is the server's URL. */
+  constructor(target) {
+    this.#target = new URL(target);
+  }
+
+  /** The URL of the way through the gate. */
+  async listen() {
+    await new Promise((resolve) => this.#relay.listen(0, '127.0.0.1', resolve));
+    return `http://127.0.0.1:${this.#relay.address().port}`;
+  }
+
+  /** Resets what is connected and whoever tries. */
+  cut() {
+    this.#state = 'cut';
+    this.#drop();
+  }
+
+  /** Nothing passes any more, and nobody is told. New connections are passed again. */
+  freeze() {
+    for (const [inner, outer] of this.#pairs) {
+      inner.unpipe(outer);
+      outer.unpipe(inner);
+    }
+  }
+
+  open() {
+    this.#state = 'open';
+  }
+
+  close() {
+    this.#drop();
+    this.#relay.close();
+  }
+
+  #accept(inner) {
+    inner.on('error', () => {});
+    if (this.#state === 'cut') return inner.resetAndDestroy();
+    const outer = net.connect({ host: this.#target.hostname, port: this.#target.port, allowHalfOpen: true });
+    const pair = [inner, outer];
+    this.#pairs.add(pair);
+    const end = () => {
+      this.#pairs.delete(pair);
+      inner.destroy();
+      outer.destroy();
+    };
+    for (const socket of pair) socket.on('error', end).on('close', end);
+    inner.pipe(outer);
+    outer.pipe(inner);
+  }
+
+  #drop() {
+    for (const pair of [...this.#pairs]) for (const socket of pair) socket.resetAndDestroy();
+  }
+}
