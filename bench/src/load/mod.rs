@@ -1,0 +1,141 @@
+//! The load: thousands of clients of one server on one thread and one epoll.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::deadline::Deadline;
+use crate::failure::Failure;
+
+pub mod client;
+pub mod dialect;
+pub mod frames;
+pub mod message;
+
+use client::{Client, Listener};
+use dialect::{Dialect, Role};
+
+/// How many handshakes may be under way at a time.
+pub const IN_FLIGHT_MAX: usize = 100;
+
+/// No wait is longer, so that an interrupt is noticed soon.
+pub const WAIT_MAX: Duration = Duration::from_millis(100);
+
+/// All clients of one server.
+pub struct Load {
+    address: SocketAddr,
+    dialect: Dialect,
+    poll: Poll,
+    events: Events,
+    /// Where every client reads into.
+    scratch: Vec<u8>,
+    clients: Vec<Client>,
+    ready: usize,
+}
+
+impl Load {
+    /// No clients yet.
+    pub fn new(address: SocketAddr, dialect: Dialect) -> Result<Self, Failure> {
+        Ok(Self {
+            address,
+            dialect,
+            poll: Poll::new().map_err(Failure::io("cannot open an epoll"))?,
+            events: Events::with_capacity(1024),
+            scratch: vec![0; 256 * 1024],
+            clients: Vec::new(),
+            ready: 0,
+        })
+    }
+
+    /// Opens `count` more clients and waits until all are ready. Returns their indices.
+    pub fn open(&mut self, count: usize, role: Role, deadline: &Deadline) -> Result<Range<usize>, Failure> {
+        let first = self.clients.len();
+        let end = first + count;
+        while self.ready < end {
+            while self.clients.len() < end && self.clients.len() - self.ready < IN_FLIGHT_MAX {
+                self.start(role)?;
+            }
+            self.turn(WAIT_MAX, deadline, unasked)?;
+        }
+        Ok(first..end)
+    }
+
+    /// Opens one publisher.
+    pub fn open_publisher(&mut self, deadline: &Deadline) -> Result<usize, Failure> {
+        Ok(self.open(1, Role::Publisher, deadline)?.start)
+    }
+
+    /// The client with this index.
+    pub fn client(&mut self, index: usize) -> &mut Client {
+        &mut self.clients[index]
+    }
+
+    /// Waits up to `wait` for the sockets and does what has become possible.
+    pub fn turn(
+        &mut self,
+        wait: Duration,
+        deadline: &Deadline,
+        mut listener: impl Listener,
+    ) -> Result<(), Failure> {
+        deadline.check()?;
+        match self.poll.poll(&mut self.events, Some(wait.min(WAIT_MAX))) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(Failure::io("cannot wait for the sockets")(error));
+            }
+            _ => {}
+        }
+        for event in &self.events {
+            let client = &mut self.clients[event.token().0];
+            let was_ready = client.is_ready();
+            client.advance(&mut self.scratch, &mut listener)?;
+            if client.is_ready() && !was_ready {
+                self.ready += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes turns until `done` deliveries have been made.
+    pub fn await_deliveries(&mut self, done: u64, deadline: &Deadline) -> Result<(), Failure> {
+        let mut count = 0;
+        while count < done {
+            self.turn(WAIT_MAX, deadline, |_: &mut Client, _| {
+                count += 1;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Answers heartbeats for a while in which nothing else is due.
+    pub fn rest(&mut self, pause: Duration, deadline: &Deadline) -> Result<(), Failure> {
+        let end = Instant::now() + pause;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.turn(left, deadline, unasked)?;
+        }
+    }
+
+    fn start(&mut self, role: Role) -> Result<(), Failure> {
+        let mut socket = TcpStream::connect(self.address).map_err(Failure::io("cannot connect"))?;
+        // Else a publication would wait for the server to acknowledge the one before.
+        socket.set_nodelay(true).map_err(Failure::io("cannot set TCP_NODELAY"))?;
+        let token = Token(self.clients.len());
+        self.poll
+            .registry()
+            .register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)
+            .map_err(Failure::io("cannot watch a socket"))?;
+        self.clients.push(Client::new(socket, self.dialect, role));
+        Ok(())
+    }
+}
+
+fn unasked(_: &mut Client, sequence: u64) -> Result<(), Failure> {
+    Err(Failure::Misbehaved(format!("message {sequence} came although none was due")))
+}

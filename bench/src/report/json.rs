@@ -1,0 +1,88 @@
+//! The report for other programs.
+
+use serde_json::{Map, Value, json};
+
+use super::{ROWS, Record};
+use crate::measure::{Cores, median};
+use crate::work::Metric;
+
+/// Everything: per metric and subject the median and the sample of each round.
+pub fn render(record: &Record) -> String {
+    let sizes = &record.sizes;
+    let value = json!({
+        "machine": {
+            "system": record.machine.system,
+            "processor": record.machine.processor,
+            "processors": record.machine.processors,
+            "processors_busy_otherwise": record.disturbance,
+            "separate_cores": matches!(record.cores, Cores::Separate { .. }),
+        },
+        "versions": record.versions.iter().map(|(k, v)| (k.clone(), json!(v))).collect::<Map<_, _>>(),
+        "rounds": record.rounds,
+        "sizes": {
+            "payload_bytes": crate::load::message::BYTES,
+            "subscribers": sizes.subscribers,
+            "slices": crate::race::SLICES,
+            "publications_per_slice": sizes.publications_per_slice,
+            "bursts_per_slice": sizes.bursts_per_slice,
+            "echo_clients": sizes.echo_clients,
+            "echoes_per_client_and_slice": sizes.echoes_per_client_and_slice,
+            "idle_clients": sizes.idle_clients,
+            "connects": sizes.connects(),
+            "latency_subscribers": sizes.latency_subscribers,
+            "latency_publications": sizes.latency_publications,
+            "latency_publications_per_second": sizes.latency_per_second,
+        },
+        "figures": figures(record),
+        "targets": targets(record),
+    });
+    serde_json::to_string_pretty(&value).expect("a value of strings and finite numbers is JSON") + "\n"
+}
+
+fn figures(record: &Record) -> Map<String, Value> {
+    let mut figures = Map::new();
+    for ((metric, subject), samples) in &record.samples {
+        let of_metric = figures.entry(key(*metric)).or_insert_with(|| json!({}));
+        of_metric[subject.key()] = json!({ "median": median(samples), "samples": samples });
+    }
+    figures
+}
+
+fn targets(record: &Record) -> Map<String, Value> {
+    let rows = ROWS.iter().filter_map(|row| {
+        let target = row.target?.text(row.unit);
+        Some((key(row.metric).to_owned(), json!({ "target": target, "met": record.met(row)? })))
+    });
+    rows.collect()
+}
+
+/// The name of a metric, its unit last.
+fn key(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Fanout => "fanout_cpu_us",
+        Metric::Burst => "burst_cpu_us",
+        Metric::Echo => "echo_cpu_us",
+        Metric::Memory => "client_bytes",
+        Metric::MemoryUnsubscribed => "client_unsubscribed_bytes",
+        Metric::Connect => "connect_cpu_us",
+        Metric::Start => "start_ms",
+        Metric::LatencyP50 => "latency_p50_us",
+        Metric::LatencyP99 => "latency_p99_us",
+        Metric::LatencyP999 => "latency_p999_us",
+        Metric::LatencyMax => "latency_max_us",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::example;
+
+    #[test]
+    fn a_program_finds_medians_samples_and_verdicts() {
+        let value: Value = serde_json::from_str(&render(&example())).expect("JSON");
+        assert_eq!(value["figures"]["fanout_cpu_us"]["duplex"]["samples"][0], 5.3);
+        assert_eq!(value["targets"]["burst_cpu_us"]["met"], false);
+        assert_eq!(value["targets"]["echo_cpu_us"], Value::Null);
+    }
+}

@@ -1,0 +1,164 @@
+//! The report as Markdown tables.
+
+use super::{LATENCIES, ROWS, Ratio, Record, Row, grouped};
+use crate::load::message;
+use crate::measure::Cores;
+use crate::subjects::Subject;
+use crate::work::{BURST, Metric};
+
+/// Everything, ready to be a section of a page.
+pub fn render(record: &Record) -> String {
+    [
+        circumstances(record),
+        disturbance(record),
+        figures(record),
+        ratios(record),
+        latencies(record),
+        explanation(record),
+    ]
+    .concat()
+}
+
+fn circumstances(record: &Record) -> String {
+    let machine = &record.machine;
+    let cores = match &record.cores {
+        Cores::Separate { .. } => "server on one core, load generator on another".to_owned(),
+        Cores::Shared { why } => {
+            format!("server and load NOT on cores of their own ({why}): figures are noisy")
+        }
+    };
+    let versions: Vec<String> =
+        record.versions.iter().map(|(program, version)| format!("; {program} {version}")).collect();
+    let rounds = match record.rounds {
+        1 => "One round only".to_owned(),
+        rounds => format!("Medians of {rounds} interleaved rounds"),
+    };
+    format!(
+        "{} ({} processors), {}{}. {rounds}, {cores}.\n\n",
+        machine.processor,
+        machine.processors,
+        machine.system,
+        versions.concat(),
+    )
+}
+
+fn disturbance(record: &Record) -> String {
+    match record.disturbance {
+        Some(processors) if record.is_disturbed() => format!(
+            "**Disturbed:** other programs kept {processors:.2} processors busy meanwhile. Ratios of CPU time are less \
+             exact, latencies are not to be trusted.\n\n"
+        ),
+        _ => String::new(),
+    }
+}
+
+fn figures(record: &Record) -> String {
+    let mut out = heading(record, "median");
+    for row in rows(record) {
+        out += &format!("| {}, {} |", row.title, row.unit);
+        for &subject in &record.subjects {
+            let figure = record.figure(row.metric, subject);
+            out += &format!(" {} |", figure.map_or("".into(), |figure| grouped(figure, row.decimals)));
+        }
+        out += "\n";
+    }
+    if out.lines().count() == 2 { String::new() } else { out + "\n" }
+}
+
+fn ratios(record: &Record) -> String {
+    let mut out = "| ratio (least – most of the rounds) | duplex ÷ bare epoll | npm ws ÷ bare epoll \
+                   | socket.io ÷ bare epoll | duplex ÷ npm ws | target | met |\n\
+                   |---|---:|---:|---:|---:|---|---|\n"
+        .to_owned();
+    for row in rows(record) {
+        let cells = [
+            (Subject::Duplex, Subject::Floor),
+            (Subject::Ws, Subject::Floor),
+            (Subject::Socketio, Subject::Floor),
+            (Subject::Duplex, Subject::Ws),
+        ]
+        .map(|(subject, base)| record.ratio(row.metric, subject, base).map(spread).unwrap_or_default());
+        let target = row.target.map_or(String::new(), |target| target.text(row.unit));
+        let met = match record.met(row) {
+            Some(true) => "yes",
+            Some(false) => "**no**",
+            None => "",
+        };
+        out += &format!("| {} | {} | {target} | {met} |\n", row.title, cells.join(" | "));
+    }
+    if out.lines().count() == 2 { String::new() } else { out + "\n" }
+}
+
+fn latencies(record: &Record) -> String {
+    if record.figure(Metric::LatencyP50, record.subjects[0]).is_none() {
+        return String::new();
+    }
+    let title = format!(
+        "latency, µs; {} publications/s to {} subscribers",
+        record.sizes.latency_per_second, record.sizes.latency_subscribers
+    );
+    let mut out = heading(record, &title);
+    for (metric, name) in LATENCIES {
+        out += &format!("| {name} |");
+        for &subject in &record.subjects {
+            let figure = record.figure(metric, subject);
+            out += &format!(" {} |", figure.map_or("".into(), |figure| grouped(figure, 0)));
+        }
+        out += "\n";
+    }
+    out + "\n"
+}
+
+fn explanation(record: &Record) -> String {
+    let sizes = &record.sizes;
+    let count = |value: usize| grouped(value as f64, 0);
+    format!(
+        "Messages of {} bytes. Fan-out: 1 publisher, {} subscribers, the next publication (or burst of {BURST}) after all \
+         deliveries of the one before. Echo: {} clients with one message in flight each. Idle client: growth of resident \
+         memory over {} clients. Connect: TCP, upgrade and, for duplex, subscription; {} of them, at most {} in flight. \
+         Latency: from the time a publication was due, not sent, so waiting counts. CPU time is that of the whole server \
+         process, kernel included. `bare epoll` does nothing but `epoll_wait`, `read` and `send`; its messages carry no \
+         channel, position or time. Every delivery is checked for loss and order; a run that lost one prints nothing.\n",
+        message::BYTES,
+        count(sizes.subscribers),
+        count(sizes.echo_clients),
+        count(sizes.idle_clients),
+        count(sizes.connects()),
+        crate::load::IN_FLIGHT_MAX,
+    )
+}
+
+fn heading(record: &Record, title: &str) -> String {
+    let names: Vec<&str> = record.subjects.iter().map(|subject| subject.name()).collect();
+    format!("| {title} | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()))
+}
+
+/// The rows that have a figure.
+fn rows(record: &Record) -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric))
+}
+
+fn spread(ratio: Ratio) -> String {
+    format!("{:.2} ({:.2} – {:.2})", ratio.median, ratio.min, ratio.max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::example;
+
+    #[test]
+    fn the_report_tells_figures_ratios_and_verdicts() {
+        let text = render(&example());
+        for line in [
+            "| fan-out, one at a time, µs CPU per delivery | 5.35 | 5.05 | 9.39 | 12.73 |",
+            "| fan-out, one at a time | 1.06 (1.06 – 1.06) | 1.86 (1.86 – 1.86) | 2.52 (2.52 – 2.52) \
+             | 0.57 (0.57 – 0.57) | ≤ 1.10 × bare epoll | yes |",
+            "| idle client |  |  |  | 0.20 (0.20 – 0.20) | ≤ 1,500 bytes | yes |",
+            "| p50 | 909 | 808 | 1,919 | 2,424 |",
+        ] {
+            assert!(text.contains(line), "{line}\nis not in\n{text}");
+        }
+        assert!(text.contains("| **no** |"));
+    }
+}

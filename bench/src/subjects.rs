@@ -1,0 +1,218 @@
+//! The servers that are compared, and how each is started.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use crate::deadline::Deadline;
+use crate::failure::Failure;
+use crate::load::client::upgrade_request;
+use crate::load::dialect::{Dialect, Role};
+use crate::measure::{self, Cores};
+
+/// One of the servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Subject {
+    /// This project's server.
+    Duplex,
+    /// A bare loop over epoll and send.
+    Floor,
+    /// npm `ws`.
+    Ws,
+    /// npm `socket.io`, WebSocket only.
+    Socketio,
+}
+
+impl Subject {
+    /// As tables call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Duplex => "duplex",
+            Self::Floor => "bare epoll",
+            Self::Ws => "npm ws",
+            Self::Socketio => "socket.io",
+        }
+    }
+
+    /// As flags and files call it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Duplex => "duplex",
+            Self::Floor => "floor",
+            Self::Ws => "ws",
+            Self::Socketio => "socketio",
+        }
+    }
+
+    /// The package that npm installs for it.
+    pub fn npm_package(self) -> Option<&'static str> {
+        match self {
+            Self::Duplex | Self::Floor => None,
+            Self::Ws => Some("ws"),
+            Self::Socketio => Some("socket.io"),
+        }
+    }
+
+    /// How its clients speak.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::Duplex => Dialect::Native,
+            Self::Floor | Self::Ws => Dialect::Bare,
+            Self::Socketio => Dialect::SocketIo,
+        }
+    }
+
+    /// The request that it answers as soon as it is ready, and the status of the answer.
+    fn readiness(self) -> (String, &'static str) {
+        match self {
+            Self::Duplex => ("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".into(), "200"),
+            Self::Floor | Self::Ws | Self::Socketio => {
+                (upgrade_request(self.dialect().path(Role::Subscriber)), "101")
+            }
+        }
+    }
+}
+
+/// Starts servers.
+pub struct Starter {
+    /// The binary of this project.
+    pub server: PathBuf,
+    /// The folder with the npm peers.
+    pub peers: PathBuf,
+    /// Where the servers' output goes.
+    pub logs: PathBuf,
+    pub cores: Cores,
+}
+
+/// A server that runs, until this is dropped.
+pub struct Server {
+    child: Child,
+    pub subject: Subject,
+    pub address: SocketAddr,
+    /// From just before the process was started until its first good answer.
+    pub start: Duration,
+}
+
+impl Starter {
+    /// Starts a server and waits until it is ready.
+    pub fn start(&self, subject: Subject, deadline: &Deadline) -> Result<Server, Failure> {
+        let address = free_address()?;
+        let log = self.logs.join(format!("{}.log", subject.key()));
+        let mut command = self.command(subject, address)?;
+        let output = File::create(&log).map_err(Failure::io(format!("cannot create {}", log.display())))?;
+        let errors = output.try_clone().map_err(Failure::io("cannot share the log"))?;
+        command.stdin(Stdio::piped()).stdout(output).stderr(errors);
+        self.cores.enter_server()?;
+        let begin = Instant::now();
+        let child = command.spawn();
+        self.cores.enter_load()?;
+        let what = format!("cannot start {}", command.get_program().display());
+        let child = child.map_err(Failure::io(what))?;
+        let mut server = Server { child, subject, address, start: Duration::ZERO };
+        server.await_ready(&log, deadline)?;
+        server.start = begin.elapsed();
+        Ok(server)
+    }
+
+    fn command(&self, subject: Subject, address: SocketAddr) -> Result<Command, Failure> {
+        let mut command = match subject {
+            Subject::Duplex => Command::new(&self.server),
+            Subject::Floor => {
+                Command::new(std::env::current_exe().map_err(Failure::io("cannot find our own binary"))?)
+            }
+            Subject::Ws | Subject::Socketio => Command::new("node"),
+        };
+        match subject {
+            Subject::Duplex => {
+                command.args(["serve", "--listen"]).arg(address.to_string());
+                // The default rate is a guard against floods, and a publisher of this load is one.
+                command.args(["--shards", "1", "--client-messages-per-second", "1000000"]);
+                command.args(["--client-messages-burst", "1000000"])
+            }
+            Subject::Floor => command.arg("floor").arg(address.to_string()),
+            Subject::Ws | Subject::Socketio => command
+                .arg(self.peers.join(format!("{}.mjs", subject.key())))
+                .arg(address.port().to_string())
+                .env("NODE_ENV", "production"),
+        };
+        Ok(command)
+    }
+}
+
+impl Server {
+    /// CPU time it has used so far.
+    pub fn cpu_time(&self) -> Result<Duration, Failure> {
+        measure::cpu_time(self.child.id())
+    }
+
+    /// Memory it occupies, bytes.
+    pub fn resident_bytes(&self) -> Result<u64, Failure> {
+        measure::resident_bytes(self.child.id())
+    }
+
+    fn await_ready(&mut self, log: &Path, deadline: &Deadline) -> Result<(), Failure> {
+        let (request, status) = self.subject.readiness();
+        while !answers(self.address, &request, status) {
+            deadline.check()?;
+            if let Some(status) = self.child.try_wait().map_err(Failure::io("cannot watch the server"))? {
+                return Err(Failure::ServerEnded { status: status.to_string(), log: last_lines(log) });
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Fails only if it is dead already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last word of what `program --version` says: `0.1.0`, `v20.1.0`. `None` if it cannot be run.
+pub fn version(program: &Path) -> Option<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let word = text.split_ascii_whitespace().last()?;
+    output.status.success().then(|| word.to_owned())
+}
+
+/// The next address that nobody listens on. Not one of the system's choosing: those are the ports that outgoing
+/// connections get, and one that connects to a free one of them may meet itself.
+fn free_address() -> Result<SocketAddr, Failure> {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in 0..10_000 {
+        let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    Err(Failure::Unmeasurable("without a free port, nothing"))
+}
+
+/// Whether the server answers `request` with `status`.
+fn answers(address: SocketAddr, request: &str, status: &str) -> bool {
+    let wait = Duration::from_secs(1);
+    let Ok(mut stream) = TcpStream::connect_timeout(&address, wait) else { return false };
+    let mut head = [0; 12];
+    stream.set_read_timeout(Some(wait)).is_ok()
+        && stream.write_all(request.as_bytes()).is_ok()
+        && stream.read_exact(&mut head).is_ok()
+        && head.ends_with(status.as_bytes())
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(5)..].join(" | ")
+}

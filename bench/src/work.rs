@@ -1,0 +1,332 @@
+//! The works: what is done to a server, and what it cost.
+
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use hdrhistogram::Histogram;
+
+use crate::deadline::{Deadline, Interrupt};
+use crate::failure::Failure;
+use crate::load::Load;
+use crate::load::client::Client;
+use crate::load::dialect::Role;
+use crate::measure::{self, Cores};
+use crate::race::{self, Publishing, Runner, Task};
+use crate::subjects::{Server, Starter, Subject};
+
+/// One kind of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Work {
+    /// One publication at a time to all subscribers.
+    Fanout,
+    /// Publications in bursts of 8 to all subscribers.
+    Burst,
+    /// Every client gets back what it sends.
+    Echo,
+    /// Memory of idle clients.
+    Memory,
+    /// Connecting.
+    Connect,
+    /// From the start of the process to readiness.
+    Start,
+    /// Publications at a fixed rate.
+    Latency,
+}
+
+/// What comes out of a work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Metric {
+    /// Server CPU per delivery, µs.
+    Fanout,
+    /// The same in bursts, µs.
+    Burst,
+    /// Server CPU per echo, µs.
+    Echo,
+    /// Server memory per client with one subscription, bytes.
+    Memory,
+    /// Server memory per client without a subscription, bytes.
+    MemoryUnsubscribed,
+    /// Server CPU per connect, µs.
+    Connect,
+    /// Start to ready, ms.
+    Start,
+    /// Latency, µs.
+    LatencyP50,
+    LatencyP99,
+    LatencyP999,
+    LatencyMax,
+}
+
+/// How much of everything. A race has [`race::SLICES`] slices.
+#[derive(Clone, Debug)]
+pub struct Sizes {
+    pub subscribers: usize,
+    pub publications_per_slice: u64,
+    pub bursts_per_slice: u64,
+    pub echo_clients: usize,
+    pub echoes_per_client_and_slice: u64,
+    pub connects_per_slice: usize,
+    pub idle_clients: usize,
+    pub latency_subscribers: usize,
+    pub latency_publications: u64,
+    pub latency_per_second: u32,
+}
+
+/// Publications in one burst.
+pub const BURST: u64 = 8;
+
+/// Clients that are connected before memory is measured: what is allocated once is there then.
+const WARM_CLIENTS: usize = 100;
+
+/// Longer than any work may take.
+const LATENCY_MAX_NANOS: u64 = 200_000_000_000;
+
+/// The latest end of a work that one server does alone, and of one that several do in turns.
+const ALONE_MAX: Duration = Duration::from_secs(120);
+const RACE_MAX: Duration = Duration::from_secs(300);
+
+impl Sizes {
+    /// What the published figures are measured with.
+    pub const FULL: Self = Self {
+        subscribers: 2_000,
+        publications_per_slice: 25,
+        bursts_per_slice: 8,
+        echo_clients: 200,
+        echoes_per_client_and_slice: 80,
+        connects_per_slice: 500,
+        idle_clients: 10_000,
+        latency_subscribers: 500,
+        latency_publications: 250,
+        latency_per_second: 50,
+    };
+
+    /// For a first impression. Memory per client has a fixed part: fewer idle clients would tell another story.
+    pub const QUICK: Self = Self {
+        subscribers: 500,
+        publications_per_slice: 25,
+        bursts_per_slice: 8,
+        echo_clients: 50,
+        echoes_per_client_and_slice: 80,
+        connects_per_slice: 125,
+        idle_clients: 10_000,
+        latency_subscribers: 200,
+        latency_publications: 50,
+        latency_per_second: 50,
+    };
+
+    /// Connects that are measured in one round.
+    pub fn connects(&self) -> usize {
+        self.connects_per_slice * race::SLICES
+    }
+
+    /// Open files that the load, or one server, needs at most: four servers race, one at a time has idle clients.
+    pub fn open_files(&self) -> u64 {
+        let racing = self.subscribers.max(race::slices_in_all(self.connects_per_slice)) * 4;
+        self.idle_clients.max(racing) as u64 + 200
+    }
+}
+
+impl Work {
+    /// Whether the work says anything about this subject: the floor has no subscriptions and one client's handshake.
+    pub fn suits(self, subject: Subject) -> bool {
+        !(matches!(self, Self::Memory | Self::Connect | Self::Start) && subject == Subject::Floor)
+    }
+
+    /// Whether it can be measured on this system.
+    pub fn is_measurable(self) -> bool {
+        measure::SEES_PROCESSES || matches!(self, Self::Start | Self::Latency)
+    }
+
+    /// For the progress bar.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fanout => "fan-out",
+            Self::Burst => "fan-out in bursts",
+            Self::Echo => "echo",
+            Self::Memory => "memory",
+            Self::Connect => "connect",
+            Self::Start => "start",
+            Self::Latency => "latency",
+        }
+    }
+}
+
+/// Does works.
+pub struct Bench {
+    pub starter: Starter,
+    pub sizes: Sizes,
+    pub interrupt: Interrupt,
+}
+
+type Measured = Vec<(Metric, f64)>;
+
+/// Of one round.
+pub type Round = Vec<(Subject, Metric, f64)>;
+
+impl Bench {
+    /// One round of `work` for all of `subjects`, each of which gets a fresh server. `starting` is told of each.
+    pub fn round(
+        &self,
+        work: Work,
+        subjects: &[Subject],
+        starting: &mut dyn FnMut(Subject),
+    ) -> Result<Round, Failure> {
+        let sizes = &self.sizes;
+        let publish = |count, burst| {
+            move |load: &mut Load, deadline: &Deadline| {
+                race::publish(load, sizes.subscribers, count, burst, deadline)
+            }
+        };
+        let echo = |load: &mut Load, deadline: &Deadline| {
+            race::echo(load, sizes.echo_clients, sizes.echoes_per_client_and_slice, deadline)
+        };
+        let connect = |_: &mut Load, _: &Deadline| Ok(Task::Connect { count: sizes.connects_per_slice });
+        match work {
+            Work::Fanout => {
+                let task = publish(sizes.publications_per_slice, 1);
+                self.race(Metric::Fanout, subjects, starting, task)
+            }
+            Work::Burst => {
+                let task = publish(sizes.bursts_per_slice, BURST);
+                self.race(Metric::Burst, subjects, starting, task)
+            }
+            Work::Echo => self.race(Metric::Echo, subjects, starting, echo),
+            Work::Connect => self.race(Metric::Connect, subjects, starting, connect),
+            Work::Memory => self.one_by_one(work, subjects, starting, Self::memory),
+            Work::Start => self.one_by_one(work, subjects, starting, Self::start),
+            Work::Latency => self.one_by_one(work, subjects, starting, Self::latency),
+        }
+    }
+
+    fn race(
+        &self,
+        metric: Metric,
+        subjects: &[Subject],
+        starting: &mut dyn FnMut(Subject),
+        task: impl Fn(&mut Load, &Deadline) -> Result<Task, Failure>,
+    ) -> Result<Round, Failure> {
+        let deadline = self.interrupt.deadline("the work", RACE_MAX);
+        let mut runners = Vec::new();
+        for &subject in subjects {
+            starting(subject);
+            let (server, mut load) = self.begin(subject, &deadline)?;
+            let task = task(&mut load, &deadline)?;
+            runners.push(Runner::new(server, load, task));
+        }
+        race::run(&mut runners, &deadline)?;
+        Ok(runners.iter().map(|runner| (runner.subject(), metric, runner.cost())).collect())
+    }
+
+    fn one_by_one(
+        &self,
+        work: Work,
+        subjects: &[Subject],
+        starting: &mut dyn FnMut(Subject),
+        measure: impl Fn(&Self, Subject, &Deadline) -> Result<Measured, Failure>,
+    ) -> Result<Round, Failure> {
+        let mut round = Round::new();
+        for &subject in subjects {
+            starting(subject);
+            let deadline = self.interrupt.deadline(work.name(), ALONE_MAX);
+            let measured = measure(self, subject, &deadline)?;
+            round.extend(measured.into_iter().map(|(metric, figure)| (subject, metric, figure)));
+        }
+        Ok(round)
+    }
+
+    fn begin(&self, subject: Subject, deadline: &Deadline) -> Result<(Server, Load), Failure> {
+        let server = self.starter.start(subject, deadline)?;
+        let load = Load::new(server.address, subject.dialect())?;
+        Ok((server, load))
+    }
+
+    fn memory(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
+        let subscribed = self.memory_per_client(subject, Role::Subscriber, deadline)?;
+        let mut measured = vec![(Metric::Memory, subscribed)];
+        if subject == Subject::Duplex {
+            let connected = self.memory_per_client(subject, Role::Bystander, deadline)?;
+            measured.push((Metric::MemoryUnsubscribed, connected));
+        }
+        Ok(measured)
+    }
+
+    fn memory_per_client(&self, subject: Subject, role: Role, deadline: &Deadline) -> Result<f64, Failure> {
+        let (server, mut load) = self.begin(subject, deadline)?;
+        load.open(WARM_CLIENTS, role, deadline)?;
+        let before = settled_memory(&server, &mut load, deadline)?;
+        load.open(self.sizes.idle_clients, role, deadline)?;
+        let after = settled_memory(&server, &mut load, deadline)?;
+        Ok((after - before) / self.sizes.idle_clients as f64)
+    }
+
+    fn start(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
+        let server = self.starter.start(subject, deadline)?;
+        Ok(vec![(Metric::Start, server.start.as_secs_f64() * 1e3)])
+    }
+
+    /// An open loop: publications are due at fixed times, whatever became of those before, and each delivery's latency
+    /// counts from when its publication was due. So waiting in line counts too (no coordinated omission).
+    fn latency(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
+        let (_server, mut load) = self.begin(subject, deadline)?;
+        let subscribers = self.sizes.latency_subscribers;
+        load.open(subscribers, Role::Subscriber, deadline)?;
+        let mut publishing = Publishing::open(&mut load, subscribers, deadline)?;
+        publishing.bursts(&mut load, self.sizes.latency_publications / 5, 1, deadline)?;
+        load.rest(race::SETTLE, deadline)?;
+
+        // Sleeping would add the time to wake up to every figure; on one core we must leave room for the server.
+        let wait = match self.starter.cores {
+            Cores::Separate { .. } => Duration::ZERO,
+            Cores::Shared { .. } => Duration::from_millis(1),
+        };
+        let interval = Duration::from_secs(1) / self.sizes.latency_per_second;
+        let mut histogram =
+            Histogram::<u64>::new_with_max(LATENCY_MAX_NANOS, 3).expect("bounds and digits are allowed");
+        let (first, publisher) = (publishing.next, publishing.publisher);
+        let begin = Instant::now() + interval;
+        let due = |sequence: u64| begin + interval * u32::try_from(sequence - first).unwrap_or(u32::MAX);
+        let mut next = first;
+        let end = first + self.sizes.latency_publications;
+        let deliveries = self.sizes.latency_publications * subscribers as u64;
+        while histogram.len() < deliveries {
+            if next < end && Instant::now() >= due(next) {
+                load.client(publisher).say(next)?;
+                next += 1;
+            }
+            load.turn(wait, deadline, |_: &mut Client, sequence| {
+                let latency = Instant::now().saturating_duration_since(due(sequence));
+                histogram.saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+                Ok(())
+            })?;
+        }
+        load.rest(race::SETTLE, deadline)?;
+        let micros = |nanos: u64| nanos as f64 / 1e3;
+        Ok(vec![
+            (Metric::LatencyP50, micros(histogram.value_at_quantile(0.5))),
+            (Metric::LatencyP99, micros(histogram.value_at_quantile(0.99))),
+            (Metric::LatencyP999, micros(histogram.value_at_quantile(0.999))),
+            (Metric::LatencyMax, micros(histogram.max())),
+        ])
+    }
+}
+
+/// Resident memory once it has stood still for a second, or after ten.
+fn settled_memory(server: &Server, load: &mut Load, deadline: &Deadline) -> Result<f64, Failure> {
+    const STILL_BYTES: u64 = 64 * 1024;
+    let mut reference = server.resident_bytes()?;
+    let mut still = 0;
+    for _ in 0..100 {
+        load.rest(Duration::from_millis(100), deadline)?;
+        let now = server.resident_bytes()?;
+        if now.abs_diff(reference) > STILL_BYTES {
+            reference = now;
+            still = 0;
+            continue;
+        }
+        still += 1;
+        if still == 10 {
+            break;
+        }
+    }
+    Ok(server.resident_bytes()? as f64)
+}
