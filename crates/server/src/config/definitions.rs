@@ -28,14 +28,9 @@ impl Definition {
         format!("DUPLEX_{}", self.path.replace('.', "__").to_ascii_uppercase())
     }
 
-    /// The flag that sets it, without the dashes: the key alone, which is unique.
+    /// The flag that sets it, without the dashes: the path, but for `server.`.
     pub fn flag(&self) -> String {
-        self.key().replace('_', "-")
-    }
-
-    /// What it is called inside its section.
-    pub fn key(&self) -> &'static str {
-        self.path.split_once('.').map_or(self.path, |(_, key)| key)
+        self.path.trim_start_matches("server.").replace(['.', '_'], "-")
     }
 
     /// Sets it from text, or says what is wrong. Lists are separated by commas.
