@@ -16,6 +16,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::stream::StreamBody;
 
@@ -94,12 +95,18 @@ where
     A: Future<Output = Reply>,
 {
     let upgrade: Rc<RefCell<Option<Upgraded>>> = Rc::default();
+    let cut: Rc<Notify> = Rc::default();
     let service = service_fn(|request| {
-        let upgrade = Rc::clone(&upgrade);
+        let (upgrade, cut) = (Rc::clone(&upgrade), Rc::clone(&cut));
         let answering = answer(request);
         async move {
             Ok::<_, Infallible>(match answering.await {
-                Reply::Response(response) => response,
+                Reply::Response(response) => {
+                    if let Body::Stream(body) = response.body() {
+                        body.cut_by(&cut);
+                    }
+                    response
+                }
                 Reply::Upgrade(response, upgraded) => {
                     *upgrade.borrow_mut() = Some(upgraded);
                     response
@@ -113,7 +120,11 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     let connection = http.serve_connection(TokioIo::new(stream), service);
-    match connection.without_shutdown().await {
+    let outcome = tokio::select! {
+        outcome = connection.without_shutdown() => outcome,
+        () = cut.notified() => return,
+    };
+    match outcome {
         Err(error) => tracing::debug!(%error, "an HTTP connection failed"),
         Ok(parts) => {
             if let Some(upgraded) = upgrade.take() {

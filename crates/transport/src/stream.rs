@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use duplex_core::{CloseReason, FrameQueue, Heartbeat, Link, Message, Written};
+use tokio::sync::Notify;
 
 use crate::Handler;
 
@@ -18,6 +19,9 @@ pub struct StreamLink {
     taken: RefCell<FrameQueue>,
     end: Cell<End>,
     waker: RefCell<Option<Waker>>,
+    /// Cuts the connection that carries the body: while its socket is full, HTTP does not ask for more, and so would never
+    /// learn that there is none.
+    cut: RefCell<Rc<Notify>>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -66,6 +70,7 @@ impl Link for StreamLink {
     fn abort(&self) {
         self.end.set(End::Now);
         self.wake();
+        self.cut.borrow().notify_one();
     }
 }
 
@@ -79,6 +84,11 @@ impl StreamBody {
     /// The body that delivers what is written to `link`.
     pub fn new(link: Rc<StreamLink>, handler: Box<dyn Handler>) -> Self {
         Self { link, handler }
+    }
+
+    /// From now on aborting notifies `cut`.
+    pub(crate) fn cut_by(&self, cut: &Rc<Notify>) {
+        *self.link.cut.borrow_mut() = Rc::clone(cut);
     }
 
     /// The next piece, or `None` at the end.
