@@ -66,7 +66,13 @@ impl Running {
     /// Waits until nothing is left of clients that came after `baseline` was taken.
     pub fn settle(&self, baseline: Levels) {
         let what = || format!("back to {baseline:?}, now {:?}", self.levels());
-        eventually(what, || self.levels() == baseline);
+        let gauges = self.gauges();
+        // The table of sockets is long: it is looked at when all else is right.
+        eventually(what, || {
+            gauges.sessions() == baseline.sessions
+                && gauges.subscriptions() == baseline.subscriptions
+                && sockets_held(self.address.port()) == baseline.sockets
+        });
     }
 }
 
@@ -87,6 +93,13 @@ pub struct Levels {
     pub sockets: usize,
 }
 
+impl Levels {
+    /// Of a server with nobody but so many clients, each on a connection of its own.
+    pub const fn of(sessions: usize, subscriptions: usize) -> Self {
+        Self { sessions, subscriptions, sockets: if cfg!(target_os = "linux") { sessions } else { 0 } }
+    }
+}
+
 /// Looks again and again until `holds`.
 pub fn eventually(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -100,12 +113,13 @@ pub fn eventually(what: impl Fn() -> String, mut holds: impl FnMut() -> bool) {
 /// is not disturbed by other tests of the same process. Elsewhere than on Linux it is always 0.
 fn sockets_held(port: u16) -> usize {
     const LISTENING: &str = "0A";
+    let port = format!(":{port:04X}");
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let held = table.lines().skip(1).filter(|line| {
+    let held = table.lines().filter(|line| line.contains(&port)).filter(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [_, local, _, state, _, _, _, _, _, inode, ..] = fields[..] else { return false };
         // Without an inode no process holds it any more.
-        local.ends_with(&format!(":{port:04X}")) && state != LISTENING && inode != "0"
+        local.ends_with(&port) && state != LISTENING && inode != "0"
     });
     held.count()
 }

@@ -28,7 +28,8 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket takes options");
         stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket takes options");
         stream.set_nodelay(true).expect("a fresh socket takes options");
-        let (socket, _) = tungstenite::client(format!("ws://{address}{target}"), stream).expect("a WebSocket");
+        let (socket, _) =
+            tungstenite::client(format!("ws://{address}{target}"), stream).expect("a WebSocket");
         Self { socket }
     }
 
