@@ -116,7 +116,7 @@ fn text_is_passed_on_untouched_and_names_are_bytes() {
         wire.send(&[subscribe("odd:caf\u{e9}"), publish("odd:caf\u{e9}", escaped)].concat());
         wire.text();
         let publication = wire.text() + &wire.text();
-        assert!(publication.contains(&format!(r#""channel":"odd:café","#)), "{publication}");
+        assert!(publication.contains(r#""channel":"odd:café","#), "{publication}");
         assert!(publication.contains(&format!(r#""data":{escaped},"#)), "{publication}");
     });
     // The same to look at, but not the same bytes.
