@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Deliver, Draft, Epoch, History, Missed, Pending, Position, Publication,
-    ShardId, ShardSet,
+    Broker, BrokerError, ChannelName, Deliver, Draft, Epoch, Extent, History, Order, Page, Past, Pending,
+    Position, Publication, ShardId, ShardSet,
 };
 
 /// Channels are spread over this many locks, so that publishers on different shards rarely meet.
@@ -116,10 +116,10 @@ impl Memory {
         Ok(position)
     }
 
-    fn read(&self, name: &ChannelName, since: Option<Position>) -> Result<History, BrokerError> {
+    fn read(&self, name: &ChannelName, extent: Extent) -> Result<History, BrokerError> {
         let mut stripe = self.stripe(name);
         let channel = stripe.channel(name, &self.held, self.retention)?;
-        let history = History { position: channel.top, missed: channel.missed(since) };
+        let history = History { position: channel.top, past: channel.past(extent) };
         stripe.forget_if_idle(name, &self.held);
         Ok(history)
     }
@@ -144,12 +144,8 @@ impl Broker for Memory {
         }
     }
 
-    fn history(
-        &self,
-        channel: &ChannelName,
-        since: Option<Position>,
-    ) -> Pending<Result<History, BrokerError>> {
-        ready(self.read(channel, since))
+    fn history(&self, channel: &ChannelName, extent: Extent) -> Pending<Result<History, BrokerError>> {
+        ready(self.read(channel, extent))
     }
 }
 
@@ -232,17 +228,28 @@ impl Channel {
         }
     }
 
-    /// All of it or nothing.
-    fn missed(&self, since: Option<Position>) -> Missed {
-        let Some(since) = since else { return Missed::NotAsked };
-        if since.epoch != self.top.epoch {
-            return Missed::Lost;
-        }
-        let count = self.top.offset.checked_sub(since.offset).and_then(|count| usize::try_from(count).ok());
-        match count.and_then(|count| self.ring.len().checked_sub(count)) {
-            Some(skip) => Missed::All(self.ring.iter().skip(skip).cloned().collect()),
-            None => Missed::Lost,
-        }
+    fn past(&self, extent: Extent) -> Past {
+        let oldest_first = |skip, limit| self.ring.iter().skip(skip).take(limit).cloned().collect();
+        let newest_first = |skip, limit| self.ring.iter().rev().skip(skip).take(limit).cloned().collect();
+        let kept = match extent {
+            Extent::Nothing => Some(Vec::new()),
+            Extent::After(since) => self.index_after(since).map(|index| oldest_first(index, usize::MAX)),
+            Extent::Page(Page { since, limit, order: Order::OldestFirst }) => {
+                let index = since.map_or(Some(0), |since| self.index_after(since));
+                index.map(|index| oldest_first(index, limit))
+            }
+            Extent::Page(Page { since, limit, order: Order::NewestFirst }) => {
+                let index = since.map_or(Some(self.ring.len() + 1), |since| self.index_after(since));
+                index.map(|index| newest_first(self.ring.len() + 1 - index, limit))
+            }
+        };
+        kept.map_or(Past::Lost, Past::Kept)
+    }
+
+    /// Where in the ring the publication after `since` stands or will stand, if the ring reaches back so far.
+    fn index_after(&self, since: Position) -> Option<usize> {
+        let after = self.top.offset.checked_sub(since.offset).filter(|_| since.epoch == self.top.epoch)?;
+        self.ring.len().checked_sub(usize::try_from(after).ok()?)
     }
 }
 

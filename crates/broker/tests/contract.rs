@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use duplex_broker::{Memory, Retention};
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Deliver, Draft, EventName, Json, Missed, Payload, Position,
-    Publication, ShardId, ShardSet, Tags,
+    Broker, BrokerError, ChannelName, Deliver, Draft, EventName, Extent, Json, Order, Page, Past, Payload,
+    Position, Publication, ShardId, ShardSet, Tags,
 };
 
 /// Remembers what the node would have got.
@@ -52,10 +52,13 @@ fn shard(index: usize) -> ShardId {
 }
 
 async fn missed(broker: &dyn Broker, channel: &str, since: Position) -> Option<Vec<u64>> {
-    match broker.history(&name(channel), Some(since)).await.unwrap().missed {
-        Missed::All(publications) => Some(publications.iter().map(|p| p.position.offset).collect()),
-        Missed::Lost => None,
-        Missed::NotAsked => panic!("it was asked"),
+    read(broker, channel, Extent::After(since)).await
+}
+
+async fn read(broker: &dyn Broker, channel: &str, extent: Extent) -> Option<Vec<u64>> {
+    match broker.history(&name(channel), extent).await.unwrap().past {
+        Past::Kept(publications) => Some(publications.iter().map(|p| p.position.offset).collect()),
+        Past::Lost => None,
     }
 }
 
@@ -63,7 +66,7 @@ async fn missed(broker: &dyn Broker, channel: &str, since: Position) -> Option<V
 async fn offsets_count_up_by_one_and_listeners_get_them_in_order() {
     let (node, broker) = memory(Retention::default());
     broker.listen(&name("news"), shard(0)).await.unwrap();
-    let start = broker.history(&name("news"), None).await.unwrap().position;
+    let start = broker.history(&name("news"), Extent::Nothing).await.unwrap().position;
     assert_eq!(start.offset, 0);
     for offset in 1..=3 {
         let position = broker.publish(draft("news", "x", 0)).await.unwrap();
@@ -167,4 +170,32 @@ async fn one_channel_too_many_is_refused_and_nothing_is_kept() {
     let refused = broker.publish(draft("b", "x", 0)).await;
     assert_eq!(refused, Err(BrokerError::TooManyChannels { limit: 1 }));
     assert_eq!(broker.channels(), 1);
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_in_both_directions() {
+    let (_, broker) = memory(Retention { publications: 5, ..Retention::default() });
+    let mut top = broker.publish(draft("news", "x", 0)).await.unwrap();
+    for _ in 0..7 {
+        top = broker.publish(draft("news", "x", 0)).await.unwrap();
+    }
+    use Order::{NewestFirst, OldestFirst};
+    for (since, limit, order, offsets) in [
+        (None, 2, OldestFirst, Some(vec![4, 5])),
+        (Some(5), 2, OldestFirst, Some(vec![6, 7])),
+        (Some(7), 2, OldestFirst, Some(vec![8])),
+        (Some(8), 2, OldestFirst, Some(vec![])),
+        (Some(3), 9, OldestFirst, Some(vec![4, 5, 6, 7, 8])),
+        (Some(2), 9, OldestFirst, None),
+        (None, 2, NewestFirst, Some(vec![8, 7])),
+        (Some(7), 2, NewestFirst, Some(vec![6, 5])),
+        (Some(5), 9, NewestFirst, Some(vec![4])),
+        (Some(4), 9, NewestFirst, Some(vec![])),
+        (Some(9), 9, NewestFirst, None),
+        (None, 0, NewestFirst, Some(vec![])),
+    ] {
+        let since = since.map(|offset| Position { offset, ..top });
+        let page = Page { since, limit, order };
+        assert_eq!(read(&broker, "news", Extent::Page(page)).await, offsets, "{page:?}");
+    }
 }

@@ -1,4 +1,6 @@
-use crate::{ChannelName, ClientId, EventName, Payload, Position, Refusal, Tags};
+use std::sync::Arc;
+
+use crate::{ChannelName, ClientId, EventName, Page, Payload, Position, Publication, Refusal, Tags};
 
 /// Ties an answer to the command it answers. The protocol chooses it; nobody else reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,13 @@ pub enum Command {
     Unsubscribe {
         /// The channel.
         channel: ChannelName,
+    },
+    /// Wants to read what is kept of `channel`.
+    History {
+        /// The channel.
+        channel: ChannelName,
+        /// How much of it.
+        page: Page,
     },
     /// Publishes.
     Publish {
@@ -55,6 +64,8 @@ pub enum Answer {
     Subscribed { channel: ChannelName, position: Position, recovered: Recovered },
     /// To [`Command::Unsubscribe`]; no publication of the channel follows.
     Unsubscribed { channel: ChannelName },
+    /// To [`Command::History`]; `position` is the channel's newest.
+    History { channel: ChannelName, position: Position, publications: Vec<Arc<Publication>> },
     /// To [`Command::Publish`].
     Published { channel: ChannelName, position: Position },
     /// The command was not carried out.

@@ -25,6 +25,6 @@ pub use publication::{Draft, Epoch, Payload, Position, Publication};
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
-    Broker, BrokerError, Deliver, Encode, Frame, Heartbeat, History, Link, Message, Missed, Pending,
-    Protocol, Step, Steps, Written,
+    Broker, BrokerError, Deliver, Encode, Extent, Frame, Heartbeat, History, Link, Message, Order, Page,
+    Past, Pending, Protocol, Step, Steps, Written,
 };

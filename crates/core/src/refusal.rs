@@ -18,6 +18,8 @@ pub enum ErrorCode {
     BadRequest = 107,
     /// Not offered here or not at the moment.
     NotAvailable = 108,
+    /// History no longer reaches back to the position that was named.
+    Unrecoverable = 112,
 }
 
 /// Why a command was not carried out: a code for programs, a sentence that says what to do for people.

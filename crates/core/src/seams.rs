@@ -121,12 +121,8 @@ pub trait Broker: Send + Sync {
     /// `shard` wants no more of the channel. One delivery that was under way may still arrive.
     fn ignore(&self, channel: &ChannelName, shard: ShardId);
 
-    /// The channel's position, and what was published after `since`.
-    fn history(
-        &self,
-        channel: &ChannelName,
-        since: Option<Position>,
-    ) -> Pending<Result<History, BrokerError>>;
+    /// The channel's position, and the wanted part of what is kept of it, both at one moment.
+    fn history(&self, channel: &ChannelName, extent: Extent) -> Pending<Result<History, BrokerError>>;
 }
 
 /// What a broker tells the node: where deliveries go. Never blocks.
@@ -135,22 +131,50 @@ pub trait Deliver: Send + Sync {
     fn deliver(&self, shards: ShardSet, publication: Arc<Publication>);
 }
 
+/// Which part of a channel's history is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Only the position.
+    Nothing,
+    /// All that was published after this position, oldest first.
+    After(Position),
+    /// So much of it.
+    Page(Page),
+}
+
+/// A piece of history, to be read one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// The last position of the page before: this page begins behind it, in its own order. `None` begins at the end.
+    pub since: Option<Position>,
+    /// Publications at most.
+    pub limit: usize,
+    /// In which direction.
+    pub order: Order,
+}
+
+/// In which direction history is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Order {
+    OldestFirst,
+    NewestFirst,
+}
+
 /// An answer of [`Broker::history`], true at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct History {
     /// The newest publication's position; offset 0 if there was none in this epoch.
     pub position: Position,
-    pub missed: Missed,
+    pub past: Past,
 }
 
-/// What a client that has seen `since` has missed.
+/// What is kept of the wanted part of history.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Missed {
-    /// Nobody asked.
-    NotAsked,
-    /// All of it, oldest first.
-    All(Vec<Arc<Publication>>),
+pub enum Past {
+    /// All of it, in the wanted order.
+    Kept(Vec<Arc<Publication>>),
     /// Some of it is gone: another epoch, or history does not reach back.
     Lost,
 }

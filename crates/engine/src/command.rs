@@ -3,18 +3,23 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use duplex_core::{
-    Answer, BrokerError, ChannelName, Command, Draft, ErrorCode, History, Position, Refusal, Ticket,
+    Answer, BrokerError, ChannelName, Command, Draft, ErrorCode, Extent, History, Page, Past, Position,
+    Publication, Refusal, Ticket,
 };
 
 use crate::hub::{Place, Subscription};
-use crate::merge::merge;
+use crate::merge::{Asked, merge};
 use crate::session::{Phase, SessionKey};
 use crate::shard::{Shard, State};
+
+/// Memory of the publications in one page of history, bytes: what one answer may cost.
+const PAGE_BYTES_MAX: usize = 256 << 10;
 
 impl Shard {
     pub(crate) fn execute(self: &Rc<Self>, key: SessionKey, ticket: Ticket, command: Command) {
@@ -22,6 +27,7 @@ impl Shard {
             Command::Connect => self.connect(key, ticket),
             Command::Subscribe { channel, since } => self.subscribe(key, ticket, channel, since),
             Command::Unsubscribe { channel } => self.unsubscribe(key, ticket, channel),
+            Command::History { channel, page } => self.history(key, ticket, channel, page),
             Command::Publish { channel, event, payload, tags } => {
                 let Some(client) = self.state.borrow_mut().sessions.live(key).map(|session| session.client)
                 else {
@@ -65,6 +71,20 @@ impl Shard {
         });
     }
 
+    fn history(self: &Rc<Self>, key: SessionKey, ticket: Ticket, channel: ChannelName, page: Page) {
+        let reading = self.broker.history(&channel, Extent::Page(page));
+        self.when(reading, move |shard, read| {
+            let answer = match read.map(|history| (history.position, history.past)) {
+                Ok((position, Past::Kept(publications))) => {
+                    Answer::History { channel, position, publications: within_page(publications) }
+                }
+                Ok((_, Past::Lost)) => Answer::Refused(unrecoverable()),
+                Err(error) => Answer::Refused(refusal("read history", &error)),
+            };
+            shard.answer(key, ticket, answer);
+        });
+    }
+
     fn subscribe(
         self: &Rc<Self>,
         key: SessionKey,
@@ -79,10 +99,12 @@ impl Shard {
         self.when(listening, move |shard, listening| match listening {
             Err(error) => shard.give_up(key, ticket, &channel, &error),
             Ok(()) => {
-                let reading = shard.broker.history(&channel, since);
+                let asked = if since.is_some() { Asked::Yes } else { Asked::No };
+                let extent = since.map_or(Extent::Nothing, Extent::After);
+                let reading = shard.broker.history(&channel, extent);
                 shard.when(reading, move |shard, read| match read {
                     Err(error) => shard.give_up(key, ticket, &channel, &error),
-                    Ok(history) => shard.go_live(key, ticket, channel, history),
+                    Ok(history) => shard.go_live(key, ticket, channel, asked, history),
                 });
             }
         });
@@ -111,7 +133,14 @@ impl Shard {
 
     /// History is here: whatever was published before it has reached the inbox, so hold that back too, then answer,
     /// send what was missed, and be live.
-    fn go_live(self: &Rc<Self>, key: SessionKey, ticket: Ticket, name: ChannelName, history: History) {
+    fn go_live(
+        self: &Rc<Self>,
+        key: SessionKey,
+        ticket: Ticket,
+        name: ChannelName,
+        asked: Asked,
+        history: History,
+    ) {
         self.drain();
         let held = {
             let state = &mut *self.state.borrow_mut();
@@ -120,7 +149,7 @@ impl Shard {
             state.sessions.member(key.index).set_place(channel, place);
             held
         };
-        let start = merge(history, held, |publication| self.node.delivery(publication));
+        let start = merge(asked, history, held, |publication| self.node.delivery(publication));
         self.answer(
             key,
             ticket,
@@ -190,6 +219,24 @@ impl State {
         let place = session.subscription(channel)?.place;
         (place == Place::Joining).then_some((session.encoding, channel))
     }
+}
+
+/// As many as fit into an answer; one always does.
+pub fn within_page(mut publications: Vec<Arc<Publication>>) -> Vec<Arc<Publication>> {
+    let mut bytes = 0;
+    let fits = |publication: &&Arc<Publication>| {
+        bytes += publication.weight();
+        bytes <= PAGE_BYTES_MAX
+    };
+    let count = publications.iter().take_while(fits).count();
+    publications.truncate(count.max(1));
+    publications
+}
+
+/// History does not reach back to where a client wants to read on.
+pub fn unrecoverable() -> Refusal {
+    let message = "since: history no longer reaches back to it; leave it out to read from the end";
+    Refusal::new(ErrorCode::Unrecoverable, message)
 }
 
 fn refusal(what: &str, error: &BrokerError) -> Refusal {

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use duplex_core::{History, Missed, Position, Recovered};
+use duplex_core::{History, Past, Position, Recovered};
 
 use crate::node::Delivery;
 
@@ -13,19 +13,29 @@ pub(crate) struct Start {
     pub replay: Vec<Arc<Delivery>>,
 }
 
+/// Whether the subscriber wants what it missed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Asked {
+    Yes,
+    No,
+}
+
 /// Joins what history says was missed with what was published while history was read.
 ///
 /// `held` are the deliveries since the subscriber began to join, in order; some of them may stand in `history` already,
 /// some may even be older. The result has each publication after the client's position once and in order: all or nothing.
 pub(crate) fn merge(
+    asked: Asked,
     history: History,
     held: Vec<Arc<Delivery>>,
     delivery: impl Fn(Arc<duplex_core::Publication>) -> Arc<Delivery>,
 ) -> Start {
-    let (recovered, mut replay) = match history.missed {
-        Missed::NotAsked => (Recovered::NotAsked, Vec::new()),
-        Missed::Lost => (Recovered::Nothing, Vec::new()),
-        Missed::All(publications) => (Recovered::All, publications.into_iter().map(delivery).collect()),
+    let (recovered, mut replay) = match (asked, history.past) {
+        (Asked::No, _) => (Recovered::NotAsked, Vec::new()),
+        (Asked::Yes, Past::Lost) => (Recovered::Nothing, Vec::new()),
+        (Asked::Yes, Past::Kept(publications)) => {
+            (Recovered::All, publications.into_iter().map(delivery).collect())
+        }
     };
     let mut end = history.position;
     for live in held {
@@ -72,12 +82,12 @@ mod tests {
             let arrived = read + arrived;
             let node = Node::new(1, Vec::new(), 0);
             let held = (joined.saturating_sub(lag) + 1..=arrived).map(|offset| node.delivery(publication(offset))).collect();
-            let missed = if read - seen <= ring {
-                Missed::All((seen + 1..=read).map(publication).collect())
+            let past = if read - seen <= ring {
+                Past::Kept((seen + 1..=read).map(publication).collect())
             } else {
-                Missed::Lost
+                Past::Lost
             };
-            let start = merge(History { position: position(read), missed }, held, |p| node.delivery(p));
+            let start = merge(Asked::Yes, History { position: position(read), past }, held, |p| node.delivery(p));
             let replayed: Vec<u64> = start.replay.iter().map(|d| d.publication.position.offset).collect();
             let from = if start.recovered == Recovered::All { seen } else { read };
             prop_assert_eq!(replayed, (from + 1..=arrived).collect::<Vec<_>>());

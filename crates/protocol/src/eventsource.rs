@@ -60,7 +60,10 @@ impl Protocol for EventSource {
                 write_json(&refusal.message, &mut out);
                 out.push(b'}');
             }
-            Answer::Connected { .. } | Answer::Unsubscribed { .. } | Answer::Published { .. } => return,
+            Answer::Connected { .. }
+            | Answer::Unsubscribed { .. }
+            | Answer::Published { .. }
+            | Answer::History { .. } => return,
         }
         out.extend_from_slice(b"\n\n");
         steps.push_back(Step::Send(Message::Text(Bytes::from(out))));

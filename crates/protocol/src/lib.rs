@@ -10,5 +10,7 @@ pub mod native;
 pub mod eventsource;
 pub mod echo;
 mod publication;
+mod history;
 
+pub use history::{HistoryError, HistoryRequest, history};
 pub use publication::{PublicationError, PublishRequest};

@@ -1,14 +1,23 @@
-//! Where backends come in: `/api/v1/…`.
+//! Where backends come in: `POST /api/v1/…` with JSON, answered with JSON.
 
 use std::time::Duration;
 
-use duplex_core::{Broker, BrokerError, Draft, ErrorCode, Position, Refusal};
-use duplex_engine::unix_ms;
-use duplex_protocol::{PublicationError, PublishRequest};
+use duplex_core::{Broker, BrokerError, Draft, ErrorCode, Extent, Past, Position, Refusal};
+use duplex_engine::{unix_ms, unrecoverable, within_page};
+use duplex_protocol::{HistoryError, HistoryRequest, PublicationError, PublishRequest, history};
 use duplex_transport::http::{Body, BodyError, content, read_body};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// What a backend can ask for: the last part of the path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Endpoint {
+    /// See `docs/protocol.md`, publishing over HTTP.
+    Publish,
+    /// See `docs/protocol.md`, reading history over HTTP.
+    History,
+}
 
 /// What a request body may be.
 #[derive(Debug, Clone, Copy)]
@@ -17,44 +26,80 @@ pub(crate) struct BodyLimits {
     pub timeout: Duration,
 }
 
-/// `POST /api/v1/publish`: see `docs/protocol.md`, publishing over HTTP.
-pub(crate) async fn publish(broker: &dyn Broker, body: Incoming, limits: BodyLimits) -> Response<Body> {
-    match carry_out(broker, body, limits).await {
-        Ok((channel, position)) => {
-            let Position { epoch, offset } = position;
-            json(StatusCode::OK, &Published { channel, epoch: epoch.to_string(), offset })
+impl Endpoint {
+    /// The endpoint at a path.
+    pub fn at(path: &str) -> Option<Self> {
+        match path.strip_prefix("/api/v1/")? {
+            "publish" => Some(Self::Publish),
+            "history" => Some(Self::History),
+            _ => None,
         }
-        Err(failure) => {
-            let (status, refusal) = failure.answer(limits.bytes_max);
-            json(status, &Failed { error: Problem { code: refusal.code as u16, message: &refusal.message } })
+    }
+
+    /// Answers a request.
+    pub async fn answer(self, broker: &dyn Broker, body: Incoming, limits: BodyLimits) -> Response<Body> {
+        let (status, mut json) = match self.carry_out(broker, body, limits).await {
+            Ok(json) => (StatusCode::OK, json),
+            Err(failure) => failure.answer(limits.bytes_max),
+        };
+        json.push(b'\n');
+        content(status, "application/json", json)
+    }
+
+    async fn carry_out(
+        self,
+        broker: &dyn Broker,
+        body: Incoming,
+        limits: BodyLimits,
+    ) -> Result<Vec<u8>, Failure> {
+        let body = read_body(body, limits.bytes_max, limits.timeout).await.map_err(Failure::Body)?;
+        match self {
+            Self::Publish => publish(broker, parse(&body)?).await,
+            Self::History => read_history(broker, parse(&body)?).await,
         }
     }
 }
 
-async fn carry_out(
-    broker: &dyn Broker,
-    body: Incoming,
-    limits: BodyLimits,
-) -> Result<(String, Position), Failure> {
-    let body = read_body(body, limits.bytes_max, limits.timeout).await.map_err(Failure::Body)?;
-    let request: PublishRequest<'_> = serde_json::from_slice(&body).map_err(Failure::Json)?;
-    let (channel, event, payload, tags) = request.check().map_err(Failure::Publication)?;
-    let name = channel.to_string();
-    let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms() };
-    let position = broker.publish(draft).await.map_err(Failure::Broker)?;
-    Ok((name, position))
+fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(Failure::Json)
 }
 
-/// Why nothing was published.
+async fn publish(broker: &dyn Broker, request: PublishRequest<'_>) -> Result<Vec<u8>, Failure> {
+    let (channel, event, payload, tags) = request.check().map_err(Failure::Publication)?;
+    let name = channel.clone();
+    let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms() };
+    let Position { epoch, offset } = broker.publish(draft).await.map_err(Failure::Broker)?;
+    Ok(json(&Published { channel: &name, epoch: epoch.to_string(), offset }))
+}
+
+async fn read_history(broker: &dyn Broker, request: HistoryRequest<'_>) -> Result<Vec<u8>, Failure> {
+    let (channel, page) = request.check().map_err(Failure::History)?;
+    let read = broker.history(&channel, Extent::Page(page)).await.map_err(Failure::Broker)?;
+    match read.past {
+        Past::Kept(publications) => Ok(history(&channel, read.position, &within_page(publications))),
+        Past::Lost => Err(Failure::Lost),
+    }
+}
+
+/// Why nothing was done.
 enum Failure {
     Body(BodyError),
     Json(serde_json::Error),
     Publication(PublicationError),
+    History(HistoryError),
+    Lost,
     Broker(BrokerError),
 }
 
 impl Failure {
-    fn answer(&self, bytes_max: usize) -> (StatusCode, Refusal) {
+    fn answer(&self, bytes_max: usize) -> (StatusCode, Vec<u8>) {
+        let (status, refusal) = self.refusal(bytes_max);
+        let error = Problem { code: refusal.code as u16, message: &refusal.message };
+        (status, json(&Failed { error }))
+    }
+
+    fn refusal(&self, bytes_max: usize) -> (StatusCode, Refusal) {
+        let bad = Refusal::bad_request;
         match self {
             Self::Body(BodyError::TooLong) => {
                 let message = format_args!("the body is longer than {bytes_max} bytes");
@@ -66,16 +111,16 @@ impl Failure {
             Self::Body(BodyError::Broken) => {
                 (StatusCode::BAD_REQUEST, Refusal::bad_request("the body is malformed"))
             }
-            Self::Json(error) => {
-                (StatusCode::BAD_REQUEST, Refusal::bad_request(format_args!("not a publication: {error}")))
-            }
+            Self::Json(error) => (StatusCode::BAD_REQUEST, bad(format_args!("not a right request: {error}"))),
             // Right JSON that some subscriber could not parse.
             Self::Publication(error @ (PublicationError::Data(_) | PublicationError::Args(_))) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, Refusal::bad_request(error))
             }
             Self::Publication(error) => (StatusCode::BAD_REQUEST, Refusal::bad_request(error)),
+            Self::History(error) => (StatusCode::BAD_REQUEST, Refusal::bad_request(error)),
+            Self::Lost => (StatusCode::CONFLICT, unrecoverable()),
             Self::Broker(error) => {
-                let message = format_args!("cannot publish: {error}");
+                let message = format_args!("the broker refused: {error}");
                 (StatusCode::SERVICE_UNAVAILABLE, Refusal::new(ErrorCode::NotAvailable, message))
             }
         }
@@ -83,8 +128,8 @@ impl Failure {
 }
 
 #[derive(Serialize)]
-struct Published {
-    channel: String,
+struct Published<'a> {
+    channel: &'a str,
     epoch: String,
     offset: u64,
 }
@@ -100,8 +145,6 @@ struct Problem<'a> {
     message: &'a str,
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
-    let mut text = serde_json::to_vec(body).expect("strings and numbers always serialize");
-    text.push(b'\n');
-    content(status, "application/json", text)
+fn json(body: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(body).expect("strings and numbers always serialize")
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 
 use duplex_websocket::Deflater;
 
@@ -34,21 +34,31 @@ struct Program {
     address: SocketAddr,
     /// What it printed before it was ready.
     greeting: String,
-    _stdout: BufReader<ChildStdout>,
+    /// Kept, so that it can go on printing.
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Program {
+    /// Starts it with two shards on a free port, and waits until it has said where.
     fn start(arguments: &[&str]) -> Self {
-        let arguments = [&["serve", "--listen", "127.0.0.1:0", "--shards", "2"], arguments].concat();
-        let mut child = duplex(&arguments).spawn().expect("the program starts");
-        let mut stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
-        let mut greeting = String::new();
-        while !greeting.contains("Ctrl-C") {
-            assert_ne!(stdout.read_line(&mut greeting).expect("it prints text"), 0, "only {greeting:?}");
+        Self::run(duplex(&[&["serve", "--listen", "127.0.0.1:0", "--shards", "2"], arguments].concat()))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("its output is piped"));
+        Self { child, address: SocketAddr::from(([0; 4], 0)), greeting: String::new(), stdout }
+    }
+
+    fn run(command: Command) -> Self {
+        let mut program = Self::spawn(command);
+        while !program.greeting.contains("Ctrl-C") {
+            let length = program.stdout.read_line(&mut program.greeting).expect("it prints text");
+            assert_ne!(length, 0, "only {:?}", program.greeting);
         }
-        let address = greeting.split_once("http://").and_then(|(_, rest)| rest.split_once('/'));
-        let address = address.and_then(|(address, _)| address.parse().ok()).expect("an address");
-        Self { child, address, greeting, _stdout: stdout }
+        let address = program.greeting.split_once("http://").and_then(|(_, rest)| rest.split_once('/'));
+        program.address = address.and_then(|(address, _)| address.parse().ok()).expect("an address");
+        program
     }
 
     fn signal(&self, signal: &str) {
@@ -67,6 +77,14 @@ impl Program {
             },
         );
         status.expect("it has ended")
+    }
+
+    /// All it wrote to its log, once it has ended.
+    fn said(&mut self) -> String {
+        let mut said = String::new();
+        let stderr = self.child.stderr.take().expect("its log is piped");
+        BufReader::new(stderr).read_to_string(&mut said).expect("it speaks UTF-8");
+        said
     }
 
     fn descriptors(&self) -> usize {
@@ -92,10 +110,10 @@ impl Drop for Program {
 }
 
 /// Runs it to its end, which must be a failure, and returns what it said about that.
-fn fails(arguments: &[&str]) -> String {
-    let Output { status, stderr, .. } = duplex(arguments).output().expect("the program starts");
-    assert!(!status.success(), "{arguments:?}");
-    String::from_utf8(stderr).expect("it speaks UTF-8")
+fn fails(command: Command) -> String {
+    let mut program = Program::spawn(command);
+    assert!(!program.end().success(), "it must not start");
+    program.said()
 }
 
 #[test]
@@ -158,14 +176,14 @@ fn a_client_that_never_answers_does_not_keep_it_from_ending() {
 fn a_taken_port_is_named_with_the_option_that_helps() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = taken.local_addr().expect("an address").to_string();
-    let said = fails(&["serve", "--listen", &address]);
+    let said = fails(duplex(&["serve", "--listen", &address]));
     assert!(said.contains(&address) && said.contains("--listen"), "{said}");
 }
 
 #[test]
 fn without_authentication_it_listens_for_this_machine_only() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
-        let said = fails(&["serve", "--listen", address]);
+        let said = fails(duplex(&["serve", "--listen", address]));
         assert!(said.contains("not a loopback address") && said.contains("127.0.0.1"), "{said}");
     }
 }
@@ -187,17 +205,17 @@ fn a_wrong_argument_is_named() {
         (&["serve", "--no-such-option"], "--no-such-option"),
         (&["sing"], "sing"),
     ] {
-        let said = fails(arguments);
+        let said = fails(duplex(arguments));
         assert!(said.contains(named), "{arguments:?}: {said}");
     }
 }
 
 #[test]
 fn a_wrong_setting_in_the_environment_is_named() {
-    let output =
-        duplex(&["serve"]).env("DUPLEX_SERVER__SHARDS", "none").output().expect("the program starts");
-    let said = String::from_utf8(output.stderr).expect("it speaks UTF-8");
-    assert!(!output.status.success() && said.contains("DUPLEX_SERVER__SHARDS"), "{said}");
+    let mut command = duplex(&["serve"]);
+    command.env("DUPLEX_SERVER__SHARDS", "none");
+    let said = fails(command);
+    assert!(said.contains("DUPLEX_SERVER__SHARDS"), "{said}");
 }
 
 #[test]
@@ -271,25 +289,17 @@ fn memory_is_taken_for_what_came_and_not_for_what_was_announced() {
 
 #[test]
 fn it_writes_nothing_to_its_log_that_a_client_wrote_unescaped() {
-    let mut child = duplex(&["serve", "--listen", "127.0.0.1:0", "--shards", "1"]);
-    let mut program = child.env("RUST_LOG", "debug").spawn().expect("the program starts");
-    let mut stdout = BufReader::new(program.stdout.take().expect("its output is piped"));
-    let mut greeting = String::new();
-    while !greeting.contains("Ctrl-C") {
-        assert_ne!(stdout.read_line(&mut greeting).expect("it prints text"), 0);
-    }
-    let address = greeting.split_once("http://").and_then(|(_, rest)| rest.split_once('/'));
-    let address = address.and_then(|(address, _)| address.parse().ok()).expect("an address");
-    let mut wire = Wire::websocket(address, "/ws", "");
+    let mut command = duplex(&["serve", "--listen", "127.0.0.1:0"]);
+    command.env("RUST_LOG", "debug");
+    let mut program = Program::run(command);
+    let mut wire = Wire::websocket(program.address, "/ws", "");
     wire.send_text(r#"{"id":1,"connect":{}}"#);
     wire.text();
     wire.send_text("{\"\u{1b}[31m\n\":");
     drop(wire.until_end());
-    let kill = Command::new("kill").arg("-TERM").arg(program.id().to_string()).status();
-    assert!(kill.expect("there is a kill command").success());
-    let mut log = String::new();
-    program.stderr.take().expect("its log is piped").read_to_string(&mut log).expect("it logs text");
-    program.wait().expect("it ends");
+    program.signal("-TERM");
+    assert!(program.end().success());
+    let log = program.said();
     assert!(log.contains("closing"), "there is a log: {log}");
     assert!(!log.contains('\u{1b}'), "{log:?}");
 }

@@ -236,7 +236,7 @@ impl Protocol for Spoken {
                 format!("{}@{}{recovered} ", &*channel, position.offset)
             }
             Answer::Unsubscribed { .. } => "left ".to_owned(),
-            Answer::Published { .. } => return,
+            Answer::Published { .. } | Answer::History { .. } => return,
             Answer::Refused(refusal) => format!("refused{} ", refusal.code as u16),
         };
         steps.push_back(Step::Send(Message::Text(Bytes::from(text))));

@@ -1,7 +1,9 @@
 //! What the server sends.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
-use duplex_core::{ClientId, Message, Position, Publication, Recovered, Refusal, Ticket};
+use duplex_core::{ChannelName, ClientId, Message, Position, Publication, Recovered, Refusal, Ticket};
 use serde::Serialize;
 
 use super::Welcome;
@@ -95,14 +97,30 @@ pub(crate) fn publication(publication: &Publication) -> Vec<u8> {
     out
 }
 
+pub(crate) fn history(
+    id: Id,
+    channel: &ChannelName,
+    position: Position,
+    publications: &[Arc<Publication>],
+) -> Message {
+    let body = crate::history(channel, position, publications);
+    wrap(id, "history", &body)
+}
+
 /// `{"id":…,"kind":{…}}`
 fn frame(id: Id, kind: &str, body: &impl Serialize) -> Message {
-    let mut out = Vec::with_capacity(128);
+    let mut json = Vec::with_capacity(96);
+    write_json(body, &mut json);
+    wrap(id, kind, &json)
+}
+
+fn wrap(id: Id, kind: &str, body: &[u8]) -> Message {
+    let mut out = Vec::with_capacity(body.len() + 48);
     match id {
         Id::Given(id) => write_text(format_args!(r#"{{"id":{id},"{kind}":"#), &mut out),
         Id::None | Id::Opening => write_text(format_args!(r#"{{"{kind}":"#), &mut out),
     }
-    write_json(body, &mut out);
+    out.extend_from_slice(body);
     out.push(b'}');
     Message::Text(Bytes::from(out))
 }

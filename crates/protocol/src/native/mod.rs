@@ -115,7 +115,8 @@ impl Protocol for Native {
 
     fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps) {
         let id = Id::from(ticket);
-        if id == Id::None && !matches!(answer, Answer::Refused(_)) {
+        // Without an id only what the client cannot know is answered.
+        if id == Id::None && !matches!(answer, Answer::Refused(_) | Answer::History { .. }) {
             return;
         }
         steps.push_back(Step::Send(match answer {
@@ -124,6 +125,9 @@ impl Protocol for Native {
                 frame::standing(id, "subscribed", &channel, position, recovered)
             }
             Answer::Unsubscribed { channel } => frame::unsubscribed(id, &channel),
+            Answer::History { channel, position, publications } => {
+                frame::history(id, &channel, position, &publications)
+            }
             Answer::Published { channel, position } => {
                 frame::standing(id, "published", &channel, position, duplex_core::Recovered::NotAsked)
             }
@@ -133,7 +137,7 @@ impl Protocol for Native {
 }
 
 fn unknown(command: &str) -> Refusal {
-    const KNOWN: &str = "connect, subscribe, unsubscribe, publish, ping";
+    const KNOWN: &str = "connect, subscribe, unsubscribe, publish, history, ping";
     let shown: String = command.chars().take(64).collect();
     Refusal::new(ErrorCode::UnknownCommand, format_args!("unknown command {shown:?}; there are {KNOWN}"))
 }

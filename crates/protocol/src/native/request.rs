@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use duplex_core::{ChannelName, Epoch, Position, Refusal};
+use duplex_core::{ChannelName, Refusal};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::frame::{ID_MAX, Id};
 use super::unknown;
-use crate::PublishRequest;
+use crate::history::Since;
+use crate::{HistoryRequest, PublishRequest};
 
 /// Commands in one message, at most.
 const COMMANDS_MAX: usize = 128;
@@ -59,7 +60,7 @@ fn plain(error: &serde_json::Error) -> String {
 impl Request<'_> {
     /// Reads the command.
     pub fn command(&self) -> Result<Command, Refusal> {
-        use duplex_core::Command::{Connect, Publish, Subscribe, Unsubscribe};
+        use duplex_core::Command::{Connect, History, Publish, Subscribe, Unsubscribe};
         Ok(Command::Engine(match &*self.name {
             "ping" => return Ok(Command::Ping),
             "connect" => {
@@ -68,9 +69,21 @@ impl Request<'_> {
             }
             "subscribe" => {
                 let body: SubscribeBody<'_> = self.read()?;
-                Subscribe { channel: channel(&body.channel)?, since: body.since.map(position).transpose()? }
+                Subscribe {
+                    channel: channel(&body.channel)?,
+                    since: body
+                        .since
+                        .map(|since| since.position())
+                        .transpose()
+                        .map_err(Refusal::bad_request)?,
+                }
             }
             "unsubscribe" => Unsubscribe { channel: channel(&self.read::<UnsubscribeBody<'_>>()?.channel)? },
+            "history" => {
+                let checked = self.read::<HistoryRequest<'_>>()?.check();
+                let (channel, page) = checked.map_err(Refusal::bad_request)?;
+                History { channel, page }
+            }
             "publish" => {
                 let checked = self.read::<PublishRequest<'_>>()?.check();
                 let (channel, event, payload, tags) = checked.map_err(Refusal::bad_request)?;
@@ -98,14 +111,7 @@ struct SubscribeBody<'a> {
     #[serde(borrow)]
     channel: Cow<'a, str>,
     #[serde(borrow, default)]
-    since: Option<SinceBody<'a>>,
-}
-
-#[derive(Deserialize)]
-struct SinceBody<'a> {
-    #[serde(borrow)]
-    epoch: Cow<'a, str>,
-    offset: u64,
+    since: Option<Since<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -116,12 +122,6 @@ struct UnsubscribeBody<'a> {
 
 fn channel(name: &str) -> Result<ChannelName, Refusal> {
     ChannelName::parse(name).map_err(|error| Refusal::bad_request(format_args!("channel: {error}")))
-}
-
-fn position(since: SinceBody<'_>) -> Result<Position, Refusal> {
-    let epoch = Epoch::parse(&since.epoch);
-    let epoch = epoch.ok_or_else(|| Refusal::bad_request("since.epoch: is not one this server gave out"))?;
-    Ok(Position { epoch, offset: since.offset })
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Request<'a> {

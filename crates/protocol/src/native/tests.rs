@@ -33,6 +33,11 @@ fn shown(step: Step) -> String {
         Step::Ask(ticket, Command::Unsubscribe { channel }) => {
             format!("unsubscribe#{} {}", ticket.0, &*channel)
         }
+        Step::Ask(ticket, Command::History { channel, page }) => {
+            let since =
+                page.since.map_or(String::new(), |since| format!("@{}:{}", since.epoch, since.offset));
+            format!("history#{} {}{since} {} {:?}", ticket.0, &*channel, page.limit, page.order)
+        }
         Step::Ask(ticket, Command::Publish { channel, event, payload, tags }) => {
             let tags = tags.pairs();
             format!("publish#{} {} {} {payload:?} {tags:?}", ticket.0, &*channel, &*event)
@@ -58,6 +63,11 @@ fn commands_become_what_the_engine_does() {
             r#"publish#0 a e Args(Json(b"[1,2]")) {"k": "v"}"#,
         ),
         (r#"{"publish":{"channel":"a","data":null}}"#, "publish#0 a message Data(Json(b\"null\")) {}"),
+        (r#"{"id":6,"history":{"channel":"a"}}"#, "history#6 a 100 OldestFirst"),
+        (
+            r#"{"id":6,"history":{"channel":"a","since":{"epoch":"ff","offset":7},"limit":5,"reverse":true}}"#,
+            "history#6 a@ff:7 5 NewestFirst",
+        ),
         (r#"{"ping":{}}"#, r#"{"pong":{}}"#),
         (r#"{"id":5,"ping":{}}"#, r#"{"id":5,"pong":{}}"#),
         (r#"[{"ping":{}},{"id":1,"unsubscribe":{"channel":"a"}}]"#, r#"{"pong":{}} unsubscribe#1 a"#),
@@ -84,7 +94,10 @@ fn what_is_not_a_right_command_is_answered_with_the_reason_and_not_carried_out()
         (r#"{"id":1,"id":2,"ping":{}}"#, 107, "twice"),
         (r#"{"subscribe":{"channel":"a"},"publish":{"channel":"a","data":1}}"#, 107, "more than one"),
         (r#"{"id":3,"connect":{}}"#, 107, "already connected"),
-        (r#"{"id":3,"history":{}}"#, 104, "unknown command"),
+        (r#"{"id":3,"presence":{}}"#, 104, "unknown command"),
+        (r#"{"id":3,"history":{"channel":"a","limit":0}}"#, 107, "limit: is 0"),
+        (r#"{"id":3,"history":{"channel":"a","limit":1001}}"#, 107, "limit: is 1001"),
+        (r#"{"id":3,"history":{"channel":"a","limit":-1}}"#, 107, "history: invalid value"),
         (r#"{"id":3,"__proto__":{}}"#, 104, "unknown command"),
         (r#"{"id":3,"subscribe":null}"#, 107, "subscribe: must be an object"),
         (r#"{"id":3,"subscribe":{}}"#, 107, "missing field `channel`"),

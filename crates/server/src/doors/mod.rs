@@ -19,8 +19,9 @@ use duplex_transport::websocket;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
+use crate::api::{BodyLimits, Endpoint};
 use crate::guard::{Guard, Visitor};
-use crate::{api, page};
+use crate::page;
 pub(crate) use client::Seat;
 
 /// Publications as native frames over WebSocket.
@@ -42,12 +43,13 @@ pub(crate) struct Site {
     pub guard: Arc<Guard>,
     pub sockets: Rc<websocket::Shared>,
     pub welcome: Arc<Welcome>,
-    pub bodies: api::BodyLimits,
+    pub bodies: BodyLimits,
     pub head_timeout: Duration,
     pub ready: Arc<AtomicBool>,
 }
 
-const WHERE: &str = "there is nothing here; try /, /ws, /sse, /echo, /api/v1/publish, /healthz or /readyz\n";
+const WHERE: &str =
+    "there is nothing here; try /, /ws, /sse, /echo, /api/v1/publish, /api/v1/history, /healthz or /readyz\n";
 
 /// Answers one request. A connection that becomes a client keeps `seat`.
 pub(crate) async fn answer(site: Rc<Site>, seat: Rc<Seat>, request: Request<Incoming>) -> Reply {
@@ -66,22 +68,25 @@ pub(crate) async fn answer(site: Rc<Site>, seat: Rc<Seat>, request: Request<Inco
 }
 
 async fn route(site: &Rc<Site>, seat: Rc<Seat>, request: Request<Incoming>) -> Reply {
+    let path = request.uri().path();
+    if let Some(endpoint) = Endpoint::at(path) {
+        return Reply::Response(match *request.method() {
+            Method::POST => endpoint.answer(&*site.broker, request.into_body(), site.bodies).await,
+            Method::OPTIONS => preflight(),
+            _ => not_allowed("POST"),
+        });
+    }
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
-    Reply::Response(match request.uri().path() {
+    Reply::Response(match path {
         "/ws" => return native::open(site, seat, &request),
         "/echo" => return echo::open(site, seat, &request),
         "/sse" if *request.method() == Method::GET => eventsource::open(site, seat, &request),
-        "/api/v1/publish" if *request.method() == Method::POST => {
-            api::publish(&*site.broker, request.into_body(), site.bodies).await
-        }
-        "/api/v1/publish" if *request.method() == Method::OPTIONS => preflight(),
         "/" if read => page::index(),
         "/healthz" if read => text(StatusCode::OK, "ok\n"),
         "/readyz" if read && site.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
         "/readyz" if read => {
             text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the server is shutting down\n")
         }
-        "/api/v1/publish" => not_allowed("POST"),
         "/" | "/sse" | "/healthz" | "/readyz" => not_allowed("GET"),
         _ => text(StatusCode::NOT_FOUND, WHERE),
     })

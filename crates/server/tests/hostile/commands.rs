@@ -41,7 +41,7 @@ fn nothing_is_carried_out_before_connect() {
         native("3.8/80 a second connect", r#"{"id":2,"connect":{}}"#, frames(["error#2 107"])),
         native("3.8/80 an unknown command", r#"{"id":2,"explode":{}}"#, frames(["error#2 104"])),
         native("3.8/80 an unknown command without an id", r#"{"explode":{}}"#, frames(["error 104"])),
-        native("3.8/80 a reserved command", r#"{"id":2,"history":{"channel":"a"}}"#, frames(["error#2 104"])),
+        native("3.8/80 a reserved command", r#"{"id":2,"refresh":{}}"#, frames(["error#2 104"])),
         native("3.8/80 __proto__", r#"{"id":2,"__proto__":{}}"#, frames(["error#2 104"])),
     ]);
     assert_eq!(offset(&say(address, "a", "second")), offset(&first) + 1, "something was published meanwhile");
