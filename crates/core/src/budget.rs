@@ -26,8 +26,8 @@ pub enum Spent {
 }
 
 impl Budget {
-    /// Takes one token.
-    pub fn spend(&mut self, rate: Rate, now_ms: u64) -> Spent {
+    /// Takes `amount` tokens, or none if there are not as many.
+    pub fn spend(&mut self, amount: u32, rate: Rate, now_ms: u64) -> Spent {
         // Only differences count, and after 49 days of silence nothing is owed in any case.
         let now_ms = now_ms as u32;
         let earned = u64::from(now_ms.wrapping_sub(self.at_ms)) * u64::from(rate.per_second) / 1_000;
@@ -35,11 +35,13 @@ impl Budget {
             self.spent = self.spent.saturating_sub(u32::try_from(earned).unwrap_or(u32::MAX));
             self.at_ms = now_ms;
         }
-        if self.spent >= rate.burst {
-            return Spent::Over;
+        match self.spent.checked_add(amount) {
+            Some(spent) if spent <= rate.burst => {
+                self.spent = spent;
+                Spent::Within
+            }
+            _ => Spent::Over,
         }
-        self.spent += 1;
-        Spent::Within
     }
 }
 
@@ -52,7 +54,7 @@ mod tests {
         let rate = Rate { per_second: 10, burst: 3 };
         let mut budget = Budget::default();
         let mut passed =
-            |now_ms, tries| (0..tries).filter(|_| budget.spend(rate, now_ms) == Spent::Within).count();
+            |now_ms, tries| (0..tries).filter(|_| budget.spend(1, rate, now_ms) == Spent::Within).count();
         assert_eq!(passed(0, 9), 3);
         assert_eq!(passed(99, 9), 0);
         assert_eq!(passed(100, 9), 1);
@@ -60,10 +62,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_much_takes_nothing() {
+        let rate = Rate { per_second: 10, burst: 10 };
+        let mut budget = Budget::default();
+        let outcomes = [8, 3, u32::MAX, 2, 1].map(|amount| budget.spend(amount, rate, 0));
+        assert_eq!(outcomes, [Spent::Within, Spent::Over, Spent::Over, Spent::Within, Spent::Over]);
+    }
+
+    #[test]
     fn small_steps_of_time_are_not_lost() {
         let rate = Rate { per_second: 10, burst: 1 };
         let mut budget = Budget::default();
-        let passed = (0..1_000).filter(|now_ms| budget.spend(rate, *now_ms) == Spent::Within).count();
+        let passed = (0..1_000).filter(|now_ms| budget.spend(1, rate, *now_ms) == Spent::Within).count();
         assert_eq!(passed, 10);
     }
 }

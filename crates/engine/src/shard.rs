@@ -83,7 +83,7 @@ impl Shard {
             let state = &mut *self.state.borrow_mut();
             let Some(session) = state.sessions.live(key) else { return };
             session.heard_ms = state.now_ms;
-            session.messages.spend(self.settings.messages, state.now_ms)
+            session.messages.spend(1, self.settings.messages, state.now_ms)
         };
         match spent {
             Spent::Within => self.converse(key, |protocol, steps| protocol.receive(frame, steps)),

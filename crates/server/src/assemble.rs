@@ -164,7 +164,7 @@ impl Parts {
             shard: Shard::new(id, Arc::clone(&self.node), Arc::clone(&broker), self.options.settings),
             broker,
             guard: Arc::clone(&self.guard),
-            sockets: websocket::Shared::new(self.options.websocket, self.options.timeouts.message),
+            sockets: websocket::Shared::new(self.options.websocket_settings()),
             welcome: Arc::clone(&self.welcome),
             bodies: BodyLimits {
                 bytes_max: self.options.websocket.message_bytes,

@@ -2,8 +2,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use duplex_broker::Retention;
+use duplex_core::Rate;
 use duplex_engine::Settings;
-use duplex_transport::SocketOptions;
+use duplex_transport::{SocketOptions, websocket};
 use duplex_websocket::Limits;
 
 use crate::guard::Origin;
@@ -23,6 +24,8 @@ pub struct Options {
     pub settings: Settings,
     /// How much history is kept.
     pub retention: Retention,
+    /// Payload bytes per second that a client with compression may send, after inflating. Default 16 MiB.
+    pub inflated_bytes_per_second: u32,
     /// How sockets are set up.
     pub sockets: SocketOptions,
     /// How long clients may take to finish what they have begun.
@@ -57,8 +60,22 @@ impl Default for Options {
             websocket: Limits::default(),
             settings: Settings::default(),
             retention: Retention::default(),
+            inflated_bytes_per_second: 16 << 20,
             sockets: SocketOptions::default(),
             timeouts: Timeouts::default(),
+        }
+    }
+}
+
+impl Options {
+    /// What a WebSocket connection may do. One message of the longest kind is always within.
+    pub(crate) fn websocket_settings(&self) -> websocket::Settings {
+        let longest = u32::try_from(self.websocket.message_bytes).unwrap_or(u32::MAX);
+        let per_second = self.inflated_bytes_per_second;
+        websocket::Settings {
+            limits: self.websocket,
+            unfinished_max: self.timeouts.message,
+            inflated: Rate { per_second, burst: per_second.max(longest) },
         }
     }
 }

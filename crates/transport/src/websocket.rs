@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use duplex_core::{CloseReason, Frame, FrameQueue, Heartbeat, Link, Message, Written};
+use duplex_core::{Budget, CloseReason, Frame, FrameQueue, Heartbeat, Link, Message, Rate, Spent, Written};
 use duplex_websocket::handshake::Accept;
 use duplex_websocket::{
     CloseCode, Compression, Decoder, Deflater, Event, Inflater, Kind, Limits, Role, Violation, encode,
@@ -32,21 +32,30 @@ const SLICES_MAX: usize = 32;
 /// The codec's budget of control frames is for this long.
 const CONTROL_PERIOD: Duration = Duration::from_secs(1);
 
+/// What a WebSocket connection may do.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Limits of the codec.
+    pub limits: Limits,
+    /// How long a message may stay unfinished.
+    pub unfinished_max: Duration,
+    /// Payload bytes of messages on a connection with compression, after inflating: small input can mean much work.
+    pub inflated: Rate,
+}
+
 /// What the WebSocket connections of a shard share.
 pub struct Shared {
-    limits: Limits,
-    unfinished_max: Duration,
+    settings: Settings,
     buffer: RefCell<Box<[u8]>>,
     inflater: RefCell<Inflater>,
     deflater: RefCell<Deflater>,
 }
 
 impl Shared {
-    /// For connections with these limits; a message may stay unfinished for `unfinished_max`.
-    pub fn new(limits: Limits, unfinished_max: Duration) -> Rc<Self> {
+    /// For connections with these settings.
+    pub fn new(settings: Settings) -> Rc<Self> {
         Rc::new(Self {
-            limits,
-            unfinished_max,
+            settings,
             buffer: RefCell::new(vec![0; READ_BYTES].into()),
             inflater: RefCell::new(Inflater::new()),
             deflater: RefCell::new(Deflater::new()),
@@ -217,8 +226,29 @@ pub struct Connection<H: Handler> {
     handler: H,
     /// When the codec last got its budget of control frames; there only once a control frame has come.
     replenished: Option<Instant>,
+    /// There only with compression.
+    inflating: Option<Box<Inflating>>,
     /// Runs while a message is unfinished, which is rare: no reason to keep it otherwise.
     unfinished: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a connection with compression may still cost.
+struct Inflating {
+    budget: Budget,
+    /// From when time is counted.
+    since: Instant,
+}
+
+impl Inflating {
+    fn spend(&mut self, event: &Event<'_>, rate: Rate) -> Spent {
+        let bytes = match event {
+            Event::Text(text) => text.len(),
+            Event::Binary(bytes) => bytes.len(),
+            Event::Ping(_) | Event::Pong(_) | Event::Close(..) => return Spent::Within,
+        };
+        let now_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.budget.spend(u32::try_from(bytes).unwrap_or(u32::MAX), rate, now_ms)
+    }
 }
 
 /// The writing side for a socket that was upgraded by `accept`.
@@ -232,7 +262,9 @@ impl<H: Handler> Connection<H> {
     /// The reading side of `link`. `early` is what the client sent behind its request.
     pub fn new(link: Rc<WebSocketLink>, compression: Compression, handler: H, early: Bytes) -> Self {
         let decoder = Decoder::new(Role::Server, compression);
-        let mut connection = Self { link, decoder, handler, replenished: None, unfinished: None };
+        let inflating = (compression == Compression::PerMessage)
+            .then(|| Box::new(Inflating { budget: Budget::default(), since: Instant::now() }));
+        let mut connection = Self { link, decoder, handler, replenished: None, inflating, unfinished: None };
         if !early.is_empty() {
             connection.decode(&mut Vec::from(early));
         }
@@ -259,12 +291,21 @@ impl<H: Handler> Connection<H> {
         while !bytes.is_empty()
             && !matches!(self.link.stage(), Stage::Broken | Stage::BothClosed | Stage::Over)
         {
-            let Self { link, decoder, handler, replenished, unfinished } = self;
-            let used = match decoder.decode(bytes, &shared.limits, inflater) {
+            let Self { link, decoder, handler, replenished, inflating, unfinished } = self;
+            let used = match decoder.decode(bytes, &shared.settings.limits, inflater) {
                 Ok((used, None)) => used,
                 Ok((used, Some(event))) => {
                     let control = matches!(event, Event::Ping(_) | Event::Pong(_));
-                    act(link, handler, event);
+                    let rate = shared.settings.inflated;
+                    match inflating.as_mut().map_or(Spent::Within, |inflating| inflating.spend(&event, rate))
+                    {
+                        Spent::Within => act(link, handler, event),
+                        Spent::Over => {
+                            let detail =
+                                format!("more than {} bytes of messages per second", rate.per_second);
+                            handler.close(&CloseReason::POLICY, &detail);
+                        }
+                    }
                     match control {
                         true => replenish(decoder, replenished),
                         // What is unfinished from here on is another message.
@@ -300,7 +341,7 @@ impl<H: Handler> Connection<H> {
             self.unfinished = None;
             return;
         }
-        let unfinished_max = self.link.shared.unfinished_max;
+        let unfinished_max = self.link.shared.settings.unfinished_max;
         let deadline = self.unfinished.get_or_insert_with(|| Box::pin(sleep(unfinished_max)));
         if deadline.as_mut().poll(cx).is_ready() {
             self.unfinished = None;

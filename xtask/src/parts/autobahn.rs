@@ -18,7 +18,7 @@ use crate::workspace::Workspace;
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
 /// The suite sends messages of 16 MiB, some of them in 262,144 fragments.
-const SERVER_OPTIONS: [&str; 10] = [
+const SERVER_OPTIONS: [&str; 12] = [
     "--websocket-message-bytes-max",
     "33554432",
     "--websocket-fragments-max",
@@ -29,6 +29,8 @@ const SERVER_OPTIONS: [&str; 10] = [
     "1000000",
     "--client-messages-burst",
     "1000000",
+    "--websocket-inflated-bytes-per-second",
+    "4095MiB",
 ];
 
 /// Cases that have no right answer: what we do there is reported, not judged.

@@ -112,6 +112,8 @@ pub(crate) const DEFINITIONS: &[Definition] = &[
         "Most fragments a message may come in."),
     number!("websocket.control_frames_max", Count 1..=10_000, websocket.control_frames,
         "Most pings and pongs a client may send per second."),
+    number!("websocket.inflated_bytes_per_second", Bytes 1_048_576..=4_294_967_295, inflated_bytes_per_second,
+        "Payload bytes per second that a client with compression may send, after inflating: small input can mean much work."),
     number!("websocket.message_timeout", Time 100..=600_000, timeouts.message,
         "How long a message may stay unfinished."),
     number!("client.subscriptions_max", Count 1..=100_000, settings.subscriptions,

@@ -1,10 +1,12 @@
 //! 3.3, rows 32–35: compressed messages (RFC 7692) that are too much, broken or in the wrong place.
 
+use duplex::Options;
 use duplex_websocket::Deflater;
 
-use crate::support::frames::{client_frame, close, fragments};
-use crate::support::options;
+use crate::support::frames::{Incoming, client_frame, close, fragments};
+use crate::support::neighbour::Neighbour;
 use crate::support::wire::Wire;
+use crate::support::{options, start};
 use crate::table::{Door, Expect, Row, check, frames, play, row};
 
 const TEXT: u8 = 0xc1;
@@ -38,12 +40,24 @@ fn repeats() -> Vec<u8> {
 }
 
 #[test]
+fn many_small_bombs_are_too_many() {
+    let server = start(Options { inflated_bytes_per_second: 1 << 20, ..options() });
+    let mut neighbour = Neighbour::join(server.address);
+    let mut wire =
+        Wire::websocket(server.address, "/echo", "Sec-WebSocket-Extensions: permessage-deflate\r\n");
+    wire.send(&client_frame(BINARY, &compressed(&[0; 65_536])).repeat(40));
+    let frames = wire.until_end();
+    assert!(matches!(frames.last(), Some(Incoming::Close(Some(1008), _))), "{frames:?}");
+    neighbour.check();
+}
+
+#[test]
 fn a_bomb_is_not_inflated() {
     let bomb = compressed(&vec![0; 8 << 20]);
     let parts: Vec<&[u8]> = bomb.chunks(bomb.len().div_ceil(500)).collect();
     let limit = compressed(&[b'a'; 65_536]);
     let over = compressed(&[b'a'; 65_537]);
-    // Small bombs within the limit are work like any other: the message rate bounds it, and nothing adds up.
+    // Small bombs within the limits are work like any other.
     let many = play(|wire: &mut Wire| {
         let frame = client_frame(BINARY, &compressed(&[0; 65_536]));
         for _ in 0..20 {
