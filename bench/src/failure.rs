@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use crate::subjects::Subject;
+
 /// A benchmark that lost a message, a client or a server has nothing to report; this says which.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -26,6 +28,8 @@ pub enum Failure {
     TooFewFiles { needed: u64, allowed: u64 },
     #[error("{0} cannot be measured on this system")]
     Unmeasurable(&'static str),
+    #[error("{subject}: {source}")]
+    Of { subject: &'static str, source: Box<Failure> },
     #[error("interrupted")]
     Interrupted,
 }
@@ -35,5 +39,13 @@ impl Failure {
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }
+    }
+
+    /// For `map_err`: whose failure it is. An interrupt is nobody's.
+    pub fn of(subject: Subject) -> impl FnOnce(Self) -> Self {
+        move |failure| match failure {
+            Self::Interrupted => Self::Interrupted,
+            failure => Self::Of { subject: subject.name(), source: Box::new(failure) },
+        }
     }
 }

@@ -82,7 +82,7 @@ pub fn run(runners: &mut [Runner], deadline: &Deadline) -> Result<(), Failure> {
             if slice == WARM_SLICES {
                 runner.forget();
             }
-            runner.slice(deadline)?;
+            runner.slice(deadline).map_err(Failure::of(runner.subject()))?;
         }
     }
     Ok(())

@@ -209,12 +209,22 @@ impl Bench {
         let mut runners = Vec::new();
         for &subject in subjects {
             starting(subject);
-            let (server, mut load) = self.begin(subject, &deadline)?;
-            let task = task(&mut load, &deadline)?;
-            runners.push(Runner::new(server, load, task));
+            let runner = self.runner(subject, &task, &deadline).map_err(Failure::of(subject))?;
+            runners.push(runner);
         }
         race::run(&mut runners, &deadline)?;
         Ok(runners.iter().map(|runner| (runner.subject(), metric, runner.cost())).collect())
+    }
+
+    fn runner(
+        &self,
+        subject: Subject,
+        task: impl Fn(&mut Load, &Deadline) -> Result<Task, Failure>,
+        deadline: &Deadline,
+    ) -> Result<Runner, Failure> {
+        let (server, mut load) = self.begin(subject, deadline)?;
+        let task = task(&mut load, deadline)?;
+        Ok(Runner::new(server, load, task))
     }
 
     fn one_by_one(
@@ -228,7 +238,7 @@ impl Bench {
         for &subject in subjects {
             starting(subject);
             let deadline = self.interrupt.deadline(work.name(), ALONE_MAX);
-            let measured = measure(self, subject, &deadline)?;
+            let measured = measure(self, subject, &deadline).map_err(Failure::of(subject))?;
             round.extend(measured.into_iter().map(|(metric, figure)| (subject, metric, figure)));
         }
         Ok(round)

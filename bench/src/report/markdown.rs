@@ -117,7 +117,8 @@ fn explanation(record: &Record) -> String {
          deliveries of the one before. Echo: {} clients with one message in flight each. Idle client: growth of resident \
          memory over {} clients. Connect: TCP, upgrade and, for duplex, subscription; {} of them, at most {} in flight. \
          Latency: from the time a publication was due, not sent, so waiting counts. CPU time is that of the whole server \
-         process, kernel included. `bare epoll` does nothing but `epoll_wait`, `read` and `send`; its messages carry no \
+         process, kernel included. \
+         A ratio is the median of the rounds' ratios. `bare epoll` does nothing but `epoll_wait`, `read` and `send`; its messages carry no \
          channel, position or time. Every delivery is checked for loss and order; a run that lost one prints nothing.\n",
         message::BYTES,
         count(sizes.subscribers),

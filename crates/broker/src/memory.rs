@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Deliver, Draft, Epoch, Extent, History, Order, Page, Past, Pending,
-    Position, Publication, ShardId, ShardSet,
+    Broker, BrokerError, ChannelName, Deliver, Draft, Epoch, Extent, History, IdempotencyKey, Order, Page,
+    Past, Pending, Position, Publication, ShardId, ShardSet,
 };
 
 /// Channels are spread over this many locks, so that publishers on different shards rarely meet.
@@ -59,6 +59,8 @@ struct Channel {
     top: Position,
     /// The newest publications; their offsets are contiguous and end at `top`.
     ring: VecDeque<Arc<Publication>>,
+    /// Offsets of the publications in the ring that have an idempotency key.
+    keys: HashMap<IdempotencyKey, u64>,
     /// Key of this channel in `by_age`, if it has history.
     age: Option<u64>,
     listeners: ShardSet,
@@ -105,6 +107,9 @@ impl Memory {
         stripe.publications += 1;
         let age = stripe.publications;
         let channel = stripe.channel(&draft.channel, &self.held, self.retention)?;
+        if let Some(before) = channel.published_before(&draft) {
+            return before;
+        }
         channel.top.offset += 1;
         let position = channel.top;
         let publication = Arc::new(Publication { position, draft });
@@ -172,8 +177,7 @@ impl Stripe {
         let name = publication.draft.channel.clone();
         let oldest_ms = publication.draft.time_ms.saturating_sub(retention.ttl_ms);
         let channel = self.channels.get_mut(&name).expect("the caller has just published to it");
-        held.bytes.fetch_add(publication.weight(), Relaxed);
-        channel.ring.push_back(publication);
+        channel.append(publication, held);
         while channel.ring.len() > retention.publications
             || channel.ring.front().is_some_and(|oldest| oldest.draft.time_ms < oldest_ms)
         {
@@ -219,13 +223,35 @@ impl Channel {
         let mut random = [0; 6];
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
         let top = Position { epoch: Epoch::from_random(random), offset: 0 };
-        Self { top, ring: VecDeque::new(), age: None, listeners: ShardSet::default() }
+        Self { top, ring: VecDeque::new(), keys: HashMap::new(), age: None, listeners: ShardSet::default() }
     }
 
     fn drop_oldest(&mut self, held: &Held) {
-        if let Some(oldest) = self.ring.pop_front() {
-            held.bytes.fetch_sub(oldest.weight(), Relaxed);
+        let Some(oldest) = self.ring.pop_front() else { return };
+        held.bytes.fetch_sub(oldest.weight(), Relaxed);
+        if let Some(key) = &oldest.draft.key {
+            self.keys.remove(key);
         }
+    }
+
+    fn append(&mut self, publication: Arc<Publication>, held: &Held) {
+        held.bytes.fetch_add(publication.weight(), Relaxed);
+        if let Some(key) = &publication.draft.key {
+            self.keys.insert(key.clone(), publication.position.offset);
+        }
+        self.ring.push_back(publication);
+    }
+
+    /// What to answer to a publisher that repeats itself.
+    fn published_before(&self, draft: &Draft) -> Option<Result<Position, BrokerError>> {
+        let offset = *self.keys.get(draft.key.as_ref()?)?;
+        let first = self.ring.front().expect("a key is kept as long as its publication").position.offset;
+        let before = &self.ring[usize::try_from(offset - first).expect("the ring is in memory")];
+        Some(if before.draft.says_the_same(draft) {
+            Ok(before.position)
+        } else {
+            Err(BrokerError::KeyReused)
+        })
     }
 
     fn past(&self, extent: Extent) -> Past {

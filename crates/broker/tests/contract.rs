@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use duplex_broker::{Memory, Retention};
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Deliver, Draft, EventName, Extent, Json, Order, Page, Past, Payload,
-    Position, Publication, ShardId, ShardSet, Tags,
+    Broker, BrokerError, ChannelName, Deliver, Draft, EventName, Extent, IdempotencyKey, Json, Order, Page,
+    Past, Payload, Position, Publication, ShardId, ShardSet, Tags,
 };
 
 /// Remembers what the node would have got.
@@ -44,6 +44,7 @@ fn draft(channel: &str, text: &str, time_ms: u64) -> Draft {
         tags: Tags::parse(BTreeMap::new()).unwrap(),
         client: None,
         time_ms,
+        key: None,
     }
 }
 
@@ -198,4 +199,35 @@ async fn pages_follow_one_another_in_both_directions() {
         let page = Page { since, limit, order };
         assert_eq!(read(&broker, "news", Extent::Page(page)).await, offsets, "{page:?}");
     }
+}
+
+fn keyed(key: &str, text: &str) -> Draft {
+    Draft { key: Some(IdempotencyKey::parse(key).unwrap()), ..draft("news", text, 0) }
+}
+
+#[tokio::test]
+async fn what_is_repeated_with_its_key_is_published_once() {
+    let (node, broker) = memory(Retention { publications: 2, ..Retention::default() });
+    broker.listen(&name("news"), shard(0)).await.unwrap();
+    let first = broker.publish(keyed("a", "x")).await.unwrap();
+    assert_eq!(broker.publish(Draft { time_ms: 9, ..keyed("a", "x") }).await, Ok(first));
+    assert_eq!(broker.publish(keyed("a", "y")).await, Err(BrokerError::KeyReused));
+    assert_eq!(broker.publish(keyed("b", "x")).await.unwrap().offset, 2);
+    assert_eq!(broker.publish(keyed("a", "x")).await, Ok(first));
+    assert_eq!(node.offsets("news"), [1, 2]);
+    // As long as it is kept: here two publications.
+    assert_eq!(broker.publish(draft("news", "z", 0)).await.unwrap().offset, 3);
+    assert_eq!(broker.publish(keyed("a", "x")).await.unwrap().offset, 4);
+}
+
+#[tokio::test]
+async fn racing_repeats_are_one_publication() {
+    let (node, broker) = memory(Retention::default());
+    broker.listen(&name("news"), shard(0)).await.unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..50).for_each(|n| drop(broker.publish(keyed(&n.to_string(), "x")))));
+        }
+    });
+    assert_eq!(node.offsets("news"), (1..=50).collect::<Vec<_>>());
 }

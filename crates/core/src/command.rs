@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use crate::{ChannelName, ClientId, EventName, Page, Payload, Position, Publication, Refusal, Tags};
+use crate::{
+    ChannelName, ClientId, EventName, IdempotencyKey, Page, Payload, Position, Publication, Refusal, Tags,
+};
 
 /// Ties an answer to the command it answers. The protocol chooses it; nobody else reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub enum Command {
         payload: Payload,
         /// What is attached to it.
         tags: Tags,
+        /// Repeats with the same key are the same publication.
+        key: Option<IdempotencyKey>,
     },
 }
 

@@ -20,7 +20,9 @@ pub use budget::{Budget, Rate, Spent};
 pub use close::{CloseReason, Return};
 pub use command::{Answer, Command, Recovered, Ticket};
 pub use json::{Json, JsonError};
-pub use names::{ChannelName, ClientId, EncodingId, EventName, NameError, ShardId, ShardSet, Tags};
+pub use names::{
+    ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, NameError, ShardId, ShardSet, Tags,
+};
 pub use publication::{Draft, Epoch, Payload, Position, Publication};
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};

@@ -7,6 +7,8 @@ use std::sync::Arc;
 const CHANNEL_BYTES_MAX: usize = 255;
 /// Longest event name, bytes of UTF-8.
 const EVENT_BYTES_MAX: usize = 128;
+/// Longest idempotency key, bytes of UTF-8.
+const KEY_BYTES_MAX: usize = 64;
 /// Most tags of one publication.
 const TAGS_MAX: usize = 16;
 /// Most bytes of all tag names and values of one publication together.
@@ -70,6 +72,19 @@ impl EventName {
     /// Whether this is the event of a publication that names none.
     pub fn is_default(&self) -> bool {
         self.0.is_none()
+    }
+}
+
+/// Names one act of publishing, so that a publisher that is not sure can repeat it: 1 to 64 bytes of UTF-8, no control
+/// characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct IdempotencyKey(Box<str>);
+
+impl IdempotencyKey {
+    /// The only way to get one: checks `key`.
+    pub fn parse(key: &str) -> Result<Self, NameError> {
+        check(key, KEY_BYTES_MAX)?;
+        Ok(Self(key.into()))
     }
 }
 

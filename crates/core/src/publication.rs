@@ -1,6 +1,6 @@
 use std::fmt;
 
-use crate::{ChannelName, ClientId, EventName, Json, Tags};
+use crate::{ChannelName, ClientId, EventName, IdempotencyKey, Json, Tags};
 
 /// Tells one life of a channel's history from the next: a new epoch means that history was lost.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +75,15 @@ pub struct Draft {
     pub client: Option<ClientId>,
     /// When the server took it, milliseconds since 1970 UTC.
     pub time_ms: u64,
+    /// Repeats with the same key are the same publication. Subscribers do not see it.
+    pub key: Option<IdempotencyKey>,
+}
+
+impl Draft {
+    /// Whether `other` says the same, whoever says it and when.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        (&self.event, &self.payload, &self.tags) == (&other.event, &other.payload, &other.tags)
+    }
 }
 
 /// One message in a channel.

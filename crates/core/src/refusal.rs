@@ -18,6 +18,8 @@ pub enum ErrorCode {
     BadRequest = 107,
     /// Not offered here or not at the moment.
     NotAvailable = 108,
+    /// The idempotency key was used for another message.
+    Conflict = 113,
     /// History no longer reaches back to the position that was named.
     Unrecoverable = 112,
 }

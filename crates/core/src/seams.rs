@@ -111,7 +111,8 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// second publication never overtakes its first.
 pub trait Broker: Send + Sync {
     /// One atomic act: gives the draft the next offset, appends it to the channel's history and hands it to all that
-    /// listen, in the order of offsets. If it fails, none of the three happened.
+    /// listen, in the order of offsets. If it fails, none of the three happened. If a publication with the draft's
+    /// idempotency key is kept in the channel's history, nothing happens and the answer is its position.
     fn publish(&self, draft: Draft) -> Pending<Result<Position, BrokerError>>;
 
     /// From when this resolves until [`ignore`](Self::ignore), each publication of the channel is delivered to `shard`,
@@ -185,6 +186,11 @@ pub enum BrokerError {
     /// It cannot be reached.
     #[error("the broker is not reachable; try again later")]
     Unreachable,
+    /// The idempotency key belongs to another message.
+    #[error(
+        "the idempotency key was used for another message in this channel; use a new key for a new message"
+    )]
+    KeyReused,
     /// Another channel would be one too many.
     #[error("the server keeps {limit} channels already; try again when some are idle")]
     TooManyChannels {

@@ -28,12 +28,20 @@ impl Shard {
             Command::Subscribe { channel, since } => self.subscribe(key, ticket, channel, since),
             Command::Unsubscribe { channel } => self.unsubscribe(key, ticket, channel),
             Command::History { channel, page } => self.history(key, ticket, channel, page),
-            Command::Publish { channel, event, payload, tags } => {
+            Command::Publish { channel, event, payload, tags, key: idempotency } => {
                 let Some(client) = self.state.borrow_mut().sessions.live(key).map(|session| session.client)
                 else {
                     return;
                 };
-                let draft = Draft { channel, event, payload, tags, client: Some(client), time_ms: unix_ms() };
+                let draft = Draft {
+                    channel,
+                    event,
+                    payload,
+                    tags,
+                    client: Some(client),
+                    time_ms: unix_ms(),
+                    key: idempotency,
+                };
                 self.publish(key, ticket, draft);
             }
         }
@@ -240,7 +248,15 @@ pub fn unrecoverable() -> Refusal {
 }
 
 fn refusal(what: &str, error: &BrokerError) -> Refusal {
-    Refusal::new(ErrorCode::NotAvailable, format_args!("cannot {what}: {error}"))
+    Refusal::new(code(error), format_args!("cannot {what}: {error}"))
+}
+
+/// What a broker's error is to the one who asked.
+pub fn code(error: &BrokerError) -> ErrorCode {
+    match error {
+        BrokerError::KeyReused => ErrorCode::Conflict,
+        BrokerError::Unreachable | BrokerError::TooManyChannels { .. } => ErrorCode::NotAvailable,
+    }
 }
 
 /// Milliseconds since 1970 UTC, as publications are stamped.

@@ -17,7 +17,7 @@ mod hub;
 mod merge;
 mod wheel;
 
-pub use command::{unix_ms, unrecoverable, within_page};
+pub use command::{code, unix_ms, unrecoverable, within_page};
 pub use node::{Gauges, Node};
 pub use session::SessionKey;
 pub use settings::Settings;

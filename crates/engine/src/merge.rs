@@ -63,6 +63,7 @@ mod tests {
             tags: Tags::default(),
             client: None,
             time_ms: 0,
+            key: None,
         };
         Arc::new(Publication { position: position(offset), draft })
     }

@@ -125,6 +125,7 @@ mod tests {
                 tags: Tags::default(),
                 client: None,
                 time_ms: 9,
+                key: None,
             },
         };
         String::from_utf8(Events.publication(&publication).to_vec()).unwrap()

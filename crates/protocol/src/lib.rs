@@ -13,4 +13,4 @@ mod publication;
 mod history;
 
 pub use history::{HistoryError, HistoryRequest, history};
-pub use publication::{PublicationError, PublishRequest};
+pub use publication::{PublicationError, Publish, PublishRequest};

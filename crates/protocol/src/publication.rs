@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use duplex_core::{
-    ChannelName, EventName, Json, JsonError, NameError, Payload, Position, Publication, Recovered, Tags,
+    ChannelName, EventName, IdempotencyKey, Json, JsonError, NameError, Payload, Position, Publication,
+    Recovered, Tags,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -22,6 +23,19 @@ pub struct PublishRequest<'a> {
     args: Option<&'a RawValue>,
     #[serde(default)]
     tags: BTreeMap<String, String>,
+    #[serde(borrow, default)]
+    idempotency_key: Option<Cow<'a, str>>,
+}
+
+/// A publication that was checked.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct Publish {
+    pub channel: ChannelName,
+    pub event: EventName,
+    pub payload: Payload,
+    pub tags: Tags,
+    pub key: Option<IdempotencyKey>,
 }
 
 /// `null` is a value like any other.
@@ -51,11 +65,13 @@ pub enum PublicationError {
     TwoPayloads,
     #[error("tags: {0}")]
     Tags(NameError),
+    #[error("idempotency_key: {0}")]
+    Key(NameError),
 }
 
 impl PublishRequest<'_> {
     /// Checks every part.
-    pub fn check(self) -> Result<(ChannelName, EventName, Payload, Tags), PublicationError> {
+    pub fn check(self) -> Result<Publish, PublicationError> {
         let channel = ChannelName::parse(&self.channel).map_err(PublicationError::Channel)?;
         let event = match self.event {
             Some(event) => EventName::parse(&event).map_err(PublicationError::Event)?,
@@ -69,7 +85,8 @@ impl PublishRequest<'_> {
             (Some(_), Some(_)) => return Err(PublicationError::TwoPayloads),
         };
         let tags = Tags::parse(self.tags).map_err(PublicationError::Tags)?;
-        Ok((channel, event, payload, tags))
+        let key = self.idempotency_key.map(|key| IdempotencyKey::parse(&key)).transpose();
+        Ok(Publish { channel, event, payload, tags, key: key.map_err(PublicationError::Key)? })
     }
 }
 

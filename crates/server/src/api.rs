@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use duplex_core::{Broker, BrokerError, Draft, ErrorCode, Extent, Past, Position, Refusal};
-use duplex_engine::{unix_ms, unrecoverable, within_page};
-use duplex_protocol::{HistoryError, HistoryRequest, PublicationError, PublishRequest, history};
+use duplex_engine::{code, unix_ms, unrecoverable, within_page};
+use duplex_protocol::{HistoryError, HistoryRequest, PublicationError, Publish, PublishRequest, history};
 use duplex_transport::http::{Body, BodyError, content, read_body};
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
@@ -65,9 +65,9 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
 }
 
 async fn publish(broker: &dyn Broker, request: PublishRequest<'_>) -> Result<Vec<u8>, Failure> {
-    let (channel, event, payload, tags) = request.check().map_err(Failure::Publication)?;
+    let Publish { channel, event, payload, tags, key } = request.check().map_err(Failure::Publication)?;
     let name = channel.clone();
-    let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms() };
+    let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms(), key };
     let Position { epoch, offset } = broker.publish(draft).await.map_err(Failure::Broker)?;
     Ok(json(&Published { channel: &name, epoch: epoch.to_string(), offset }))
 }
@@ -120,8 +120,13 @@ impl Failure {
             Self::History(error) => (StatusCode::BAD_REQUEST, Refusal::bad_request(error)),
             Self::Lost => (StatusCode::CONFLICT, unrecoverable()),
             Self::Broker(error) => {
-                let message = format_args!("the broker refused: {error}");
-                (StatusCode::SERVICE_UNAVAILABLE, Refusal::new(ErrorCode::NotAvailable, message))
+                let status = match error {
+                    BrokerError::KeyReused => StatusCode::CONFLICT,
+                    BrokerError::Unreachable | BrokerError::TooManyChannels { .. } => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                };
+                (status, Refusal::new(code(error), error))
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Reading history, as a client and as a backend.
+//! Reading history, and publishing once, as a client and as a backend.
 
 mod support;
 
@@ -71,4 +71,22 @@ fn a_page_of_large_publications_ends_early_and_goes_on() {
     let since = json!({"epoch": first["history"]["epoch"], "offset": 4});
     let second = client.ask(&json!({"history": {"channel": "news", "since": since}}));
     assert_eq!(offsets(&second["history"]), [5, 6, 7, 8]);
+}
+
+#[test]
+fn a_publisher_that_is_not_sure_repeats_itself_and_is_heard_once() {
+    let server = start(options());
+    let (mut client, _) = Client::subscribe(server.address, "news");
+    let post = |body: &str| request(server.address, "POST /api/v1/publish HTTP/1.1", body);
+    let once = r#"{"channel":"news","data":"paid","idempotency_key":"order 7"}"#;
+    let first = post(once);
+    let again = post(once);
+    assert_eq!((first.status, again.status, &again.body), (200, 200, &first.body));
+    let other = post(r#"{"channel":"news","data":"cancelled","idempotency_key":"order 7"}"#);
+    assert_eq!(other.status, 409);
+    let by_client = json!({"publish": {"channel": "news", "data": "no", "idempotency_key": "order 7"}});
+    assert_eq!(client.publication()["data"], "paid");
+    assert_eq!(client.ask(&by_client)["error"]["code"], 113);
+    say(server.address, "news", "last");
+    assert_eq!(client.publication()["data"], "last");
 }

@@ -217,6 +217,7 @@ impl Protocol for Spoken {
                 event: EventName::default(),
                 payload: Payload::Data(Json::check(&serde_json::value::to_raw_value(said).unwrap()).unwrap()),
                 tags: Tags::default(),
+                key: None,
             },
             _ => panic!("unknown words {text:?}"),
         };

@@ -86,8 +86,9 @@ impl Request<'_> {
             }
             "publish" => {
                 let checked = self.read::<PublishRequest<'_>>()?.check();
-                let (channel, event, payload, tags) = checked.map_err(Refusal::bad_request)?;
-                Publish { channel, event, payload, tags }
+                let crate::Publish { channel, event, payload, tags, key } =
+                    checked.map_err(Refusal::bad_request)?;
+                Publish { channel, event, payload, tags, key }
             }
             other => return Err(unknown(other)),
         }))

@@ -38,7 +38,7 @@ fn shown(step: Step) -> String {
                 page.since.map_or(String::new(), |since| format!("@{}:{}", since.epoch, since.offset));
             format!("history#{} {}{since} {} {:?}", ticket.0, &*channel, page.limit, page.order)
         }
-        Step::Ask(ticket, Command::Publish { channel, event, payload, tags }) => {
+        Step::Ask(ticket, Command::Publish { channel, event, payload, tags, .. }) => {
             let tags = tags.pairs();
             format!("publish#{} {} {} {payload:?} {tags:?}", ticket.0, &*channel, &*event)
         }
@@ -110,6 +110,11 @@ fn what_is_not_a_right_command_is_answered_with_the_reason_and_not_carried_out()
         (r#"{"id":3,"publish":{"channel":"a","data":1,"args":[]}}"#, 107, "both data and args"),
         (r#"{"id":3,"publish":{"channel":"a","args":{}}}"#, 107, "not an array"),
         (r#"{"id":3,"publish":{"channel":"a","event":"$x","data":1}}"#, 107, "event: begins with '$'"),
+        (
+            r#"{"id":3,"publish":{"channel":"a","data":1,"idempotency_key":""}}"#,
+            107,
+            "idempotency_key: is empty",
+        ),
         (r#"{"id":3,"publish":{"channel":"a","data":1e400}}"#, 107, "data: has a number"),
         (r#"{"id":3,"publish":{"channel":"a","data":"\ud800"}}"#, 107, "data: has an unpaired"),
     ] {
