@@ -105,6 +105,15 @@ impl Session {
         self.entry = wheel.insert(key, due_ms);
     }
 
+    /// Something came from the client.
+    pub fn heard(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) {
+        self.heard_ms = now_ms;
+        if self.phase == Phase::Pinged {
+            self.phase = Phase::Live;
+            self.wait_until(now_ms + u64::from(self.beat_ms(settings)), key, wheel);
+        }
+    }
+
     /// Its entry in the wheel has come up: what is due?
     pub fn due(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) -> Due {
         let silent_at = self.heard_ms + u64::from(self.beat_ms(settings));
@@ -113,14 +122,9 @@ impl Session {
             _ if self.due_ms > now_ms => self.wait_until(self.due_ms, key, wheel),
             Phase::Opening => return Due::Close(&CloseReason::STALE),
             Phase::Closing => self.link.abort(),
-            Phase::Pinged if self.heard_ms < self.due_ms - u64::from(settings.pong_ms) => {
-                return Due::Close(&CloseReason::NO_PONG);
-            }
+            Phase::Pinged => return Due::Close(&CloseReason::NO_PONG),
             Phase::Live if silent_at <= now_ms => return Due::Heartbeat,
-            Phase::Live | Phase::Pinged => {
-                self.phase = Phase::Live;
-                self.wait_until(silent_at.max(now_ms), key, wheel);
-            }
+            Phase::Live => self.wait_until(silent_at, key, wheel),
         }
         Due::Later
     }

@@ -80,10 +80,10 @@ impl Shard {
     /// The client sent `frame`.
     pub fn receive(self: &Rc<Self>, key: SessionKey, frame: Frame<'_>) {
         let spent = {
-            let state = &mut *self.state.borrow_mut();
-            let Some(session) = state.sessions.live(key) else { return };
-            session.heard_ms = state.now_ms;
-            session.messages.spend(1, self.settings.messages, state.now_ms)
+            let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
+            let Some(session) = sessions.live(key) else { return };
+            session.heard(&self.settings, key, *now_ms, wheel);
+            session.messages.spend(1, self.settings.messages, *now_ms)
         };
         match spent {
             Spent::Within => self.converse(key, |protocol, steps| protocol.receive(frame, steps)),
@@ -97,9 +97,9 @@ impl Shard {
 
     /// Something came from the client, if only a sign of life.
     pub fn heard(&self, key: SessionKey) {
-        let state = &mut *self.state.borrow_mut();
-        if let Some(session) = state.sessions.get(key) {
-            session.heard_ms = state.now_ms;
+        let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
+        if let Some(session) = sessions.get(key) {
+            session.heard(&self.settings, key, *now_ms, wheel);
         }
     }
 

@@ -169,3 +169,15 @@ fn a_dead_link_is_silent_until_its_transport_says_that_it_ended() {
     story.gone("a");
     assert_eq!(story.gauges(), (1, 0));
 }
+
+#[test]
+fn pings_keep_their_pace_whatever_time_a_pong_may_take() {
+    let mut story = Story::with(Settings { heartbeat_ms: 1_000, pong_ms: 60_000, ..settings() });
+    story.run("a: connect", "a: hello");
+    for _ in 0..5 {
+        assert_eq!(story.pings_in(1_000), 1);
+        story.heard("a");
+    }
+    story.pass(1_000, "a: ping");
+    story.pass(60_000, "a: close3012");
+}
