@@ -145,6 +145,17 @@ test('a reload shows the conversation again and loses nothing', async () => {
   await visitor.close();
 });
 
+test('a reload of a long conversation shows the end of it', async () => {
+  const channel = freshChannel();
+  const visitor = await browser.open(url, { channel });
+  for (let i = 1; i <= 150; i += 1) await publish({ channel, data: i });
+  await eventually(async () => assert.equal((await visitor.conversation()).at(-1), 'backend: 150'));
+  await visitor.page.reload();
+  await visitor.live();
+  await visitor.reads('-- recovered 50 messages', ...Array.from({ length: 50 }, (_, i) => `backend: ${i + 101}`));
+  await visitor.close();
+});
+
 test('a lost connection comes back by itself with each missed message once', async (t) => {
   const channel = freshChannel();
   const gate = new Gate(url);
