@@ -76,7 +76,7 @@ fn counted(finished: Finished) -> Outcome {
         passed: sum("pass ").unwrap_or(0).saturating_sub(skipped_files),
         failed: sum("fail ").unwrap_or(0) + sum("cancelled ").unwrap_or(0),
         skipped: sum("skipped ").unwrap_or(0) + skips.len(),
-        note: skips.join("; "),
+        note: skips.iter().chain(&skipped_tests(&finished.output)).copied().collect::<Vec<_>>().join("; "),
         detail: String::new(),
     };
     if !finished.succeeded() || !reported {
@@ -89,6 +89,12 @@ fn counted(finished: Finished) -> Outcome {
     }
     outcome.detail = finished.output;
     outcome
+}
+
+/// `name # SKIP reason` of each test that Node skipped.
+fn skipped_tests(tap: &str) -> Vec<&str> {
+    let results = tap.lines().filter_map(|line| line.trim_start().strip_prefix("ok "));
+    results.filter(|result| result.contains(" # SKIP")).filter_map(|r| Some(r.split_once(" - ")?.1)).collect()
 }
 
 #[cfg(test)]
@@ -119,6 +125,12 @@ mod tests {
         assert_eq!(counts(End::Succeeded, &whole_file), (1, 0, 1));
         let one_thing = format!("# SKIP: no IPv6\n{}", tap(1, 0, 0));
         assert_eq!(counts(End::Succeeded, &one_thing), (1, 0, 1));
+    }
+
+    #[test]
+    fn a_skipped_test_is_named_with_its_reason() {
+        let output = format!("ok 1 - b\nok 2 - curl # SKIP no curl\n{}", tap(1, 0, 1));
+        assert_eq!(counted(Finished { end: End::Succeeded, output }).note, "curl # SKIP no curl");
     }
 
     #[test]
