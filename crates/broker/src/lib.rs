@@ -7,5 +7,6 @@
 #![warn(missing_docs)]
 
 mod memory;
+mod members;
 
-pub use memory::{Memory, Retention};
+pub use memory::{Capacity, Memory};

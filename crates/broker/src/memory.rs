@@ -4,30 +4,29 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Deliver, Draft, Epoch, Extent, History, IdempotencyKey, Order, Page,
-    Past, Pending, Position, Publication, ShardId, ShardSet,
+    Attendance, Broker, BrokerError, Change, ChannelName, ClientId, Deliver, Draft, Epoch, Event, Extent,
+    History, IdempotencyKey, Member, Order, Page, Past, Pending, Position, Presence, PresenceChange, Present,
+    Publication, Retention, ShardId, ShardSet, Tell,
 };
+
+use crate::members::Members;
 
 /// Channels are spread over this many locks, so that publishers on different shards rarely meet.
 const STRIPES: usize = 64;
 
-/// How much history is kept. Whatever ends first, ends it.
+/// How much all channels together may take. What each channel keeps comes with its publications.
 #[derive(Debug, Clone, Copy)]
-pub struct Retention {
-    /// Publications per channel. Default 100.
-    pub publications: usize,
-    /// How long after its last publication a channel's history is kept, milliseconds. Default 300,000 (5 min).
-    pub ttl_ms: u64,
-    /// Memory of all histories together, bytes. Default 64 MiB. Over it, the channel that was published to the longest
-    /// ago loses its oldest publications first.
+pub struct Capacity {
+    /// Memory of all histories together, bytes. Default 64 MiB. Over it, the history that would be the first to expire
+    /// loses its oldest publications.
     pub bytes: usize,
-    /// Channels that have subscribers or history. Default 1,000,000.
+    /// Channels that have subscribers, history or presence. Default 1,000,000.
     pub channels: usize,
 }
 
-impl Default for Retention {
+impl Default for Capacity {
     fn default() -> Self {
-        Self { publications: 100, ttl_ms: 300_000, bytes: 64 << 20, channels: 1_000_000 }
+        Self { bytes: 64 << 20, channels: 1_000_000 }
     }
 }
 
@@ -35,7 +34,7 @@ impl Default for Retention {
 pub struct Memory {
     stripes: Box<[Mutex<Stripe>]>,
     hasher: RandomState,
-    retention: Retention,
+    capacity: Capacity,
     held: Held,
     node: Arc<dyn Deliver>,
 }
@@ -50,10 +49,13 @@ struct Held {
 #[derive(Default)]
 struct Stripe {
     channels: HashMap<ChannelName, Channel>,
-    /// Channels with history, the one published to the longest ago first.
-    by_age: BTreeMap<u64, ChannelName>,
+    /// Channels with history, the first to expire first.
+    by_expiry: BTreeMap<Expiry, ChannelName>,
     publications: u64,
 }
+
+/// When a channel's history ends, milliseconds since 1970 UTC, and a number that no other channel of the stripe has.
+type Expiry = (u64, u64);
 
 struct Channel {
     top: Position,
@@ -61,30 +63,31 @@ struct Channel {
     ring: VecDeque<Arc<Publication>>,
     /// Offsets of the publications in the ring that have an idempotency key.
     keys: HashMap<IdempotencyKey, u64>,
-    /// Key of this channel in `by_age`, if it has history.
-    age: Option<u64>,
+    /// Key of this channel in `by_expiry`, if it has history.
+    expiry: Option<Expiry>,
     listeners: ShardSet,
+    members: Option<Box<Members>>,
 }
 
 impl Memory {
     /// A broker that hands publications to `node`.
-    pub fn new(retention: Retention, node: Arc<dyn Deliver>) -> Self {
+    pub fn new(capacity: Capacity, node: Arc<dyn Deliver>) -> Self {
         Self {
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            retention,
+            capacity,
             held: Held::default(),
             node,
         }
     }
 
-    /// Forgets the history of channels that were last published to longer than the retention's `ttl_ms` ago.
-    /// Call it about once a second; `now_ms` is the clock that stamps publications.
+    /// Forgets the histories that have expired. Call it about once a second; `now_ms` is the clock that stamps publications.
     pub fn sweep(&self, now_ms: u64) {
-        let before_ms = now_ms.saturating_sub(self.retention.ttl_ms);
         for stripe in &self.stripes {
             let mut stripe = lock(stripe);
-            while stripe.drop_oldest_if(&self.held, |publication| publication.draft.time_ms < before_ms) {}
+            while stripe.by_expiry.first_key_value().is_some_and(|(expiry, _)| expiry.0 < now_ms) {
+                stripe.drop_oldest(&self.held);
+            }
         }
     }
 
@@ -102,11 +105,9 @@ impl Memory {
         lock(&self.stripes[self.hasher.hash_one(channel) as usize % STRIPES])
     }
 
-    fn append(&self, draft: Draft) -> Result<Position, BrokerError> {
+    fn append(&self, draft: Draft, retention: Retention) -> Result<Position, BrokerError> {
         let mut stripe = self.stripe(&draft.channel);
-        stripe.publications += 1;
-        let age = stripe.publications;
-        let channel = stripe.channel(&draft.channel, &self.held, self.retention)?;
+        let channel = stripe.channel(&draft.channel, &self.held, self.capacity)?;
         if let Some(before) = channel.published_before(&draft) {
             return before;
         }
@@ -115,29 +116,47 @@ impl Memory {
         let publication = Arc::new(Publication { position, draft });
         // Still under the lock, so that deliveries keep the order of offsets. `deliver` never blocks.
         if !channel.listeners.is_empty() {
-            self.node.deliver(channel.listeners, Arc::clone(&publication));
+            self.node.deliver(channel.listeners, Event::Publication(Arc::clone(&publication)));
         }
-        stripe.keep(publication, age, &self.held, self.retention);
+        stripe.keep(publication, retention, &self.held, self.capacity);
         Ok(position)
     }
 
     fn read(&self, name: &ChannelName, extent: Extent) -> Result<History, BrokerError> {
         let mut stripe = self.stripe(name);
-        let channel = stripe.channel(name, &self.held, self.retention)?;
+        let channel = stripe.channel(name, &self.held, self.capacity)?;
         let history = History { position: channel.top, past: channel.past(extent) };
         stripe.forget_if_idle(name, &self.held);
         Ok(history)
     }
+
+    fn enter(&self, name: &ChannelName, member: Member, tell: Tell) -> Result<(), BrokerError> {
+        let mut stripe = self.stripe(name);
+        let channel = stripe.channel(name, &self.held, self.capacity)?;
+        let member = Arc::new(member);
+        if let Some(tell) = channel.members.get_or_insert_default().join(Arc::clone(&member), tell) {
+            self.tell(channel, name, member, Change::Joined, tell);
+        }
+        Ok(())
+    }
+
+    /// Still under the lock, so that everyone hears of joining and leaving in the same order.
+    fn tell(&self, channel: &Channel, name: &ChannelName, member: Arc<Member>, change: Change, tell: Tell) {
+        if tell == Tell::Everyone && !channel.listeners.is_empty() {
+            let change = PresenceChange { channel: name.clone(), member, change };
+            self.node.deliver(channel.listeners, Event::Presence(Arc::new(change)));
+        }
+    }
 }
 
 impl Broker for Memory {
-    fn publish(&self, draft: Draft) -> Pending<Result<Position, BrokerError>> {
-        ready(self.append(draft))
+    fn publish(&self, draft: Draft, retention: Retention) -> Pending<Result<Position, BrokerError>> {
+        ready(self.append(draft, retention))
     }
 
     fn listen(&self, channel: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>> {
         let mut stripe = self.stripe(channel);
-        let listened = stripe.channel(channel, &self.held, self.retention);
+        let listened = stripe.channel(channel, &self.held, self.capacity);
         ready(listened.map(|channel| channel.listeners.insert(shard)))
     }
 
@@ -154,17 +173,44 @@ impl Broker for Memory {
     }
 }
 
+impl Presence for Memory {
+    fn join(&self, channel: &ChannelName, member: Member, tell: Tell) -> Pending<Result<(), BrokerError>> {
+        ready(self.enter(channel, member, tell))
+    }
+
+    fn leave(&self, name: &ChannelName, client: ClientId) {
+        let mut stripe = self.stripe(name);
+        let Some(channel) = stripe.channels.get_mut(name) else { return };
+        let Some(members) = &mut channel.members else { return };
+        let left = members.leave(client);
+        if members.is_empty() {
+            channel.members = None;
+        }
+        if let Some((member, tell)) = left {
+            self.tell(channel, name, member, Change::Left, tell);
+            stripe.forget_if_idle(name, &self.held);
+        }
+    }
+
+    fn present(&self, name: &ChannelName, limit: usize) -> Pending<Result<Present, BrokerError>> {
+        let stripe = self.stripe(name);
+        let members = stripe.channels.get(name).and_then(|channel| channel.members.as_ref());
+        let nobody = || Present { attendance: Attendance::default(), members: Vec::new() };
+        ready(Ok(members.map_or_else(nobody, |members| members.present(limit))))
+    }
+}
+
 impl Stripe {
     /// The channel; a new one with a new epoch if it is not there.
     fn channel(
         &mut self,
         name: &ChannelName,
         held: &Held,
-        retention: Retention,
+        capacity: Capacity,
     ) -> Result<&mut Channel, BrokerError> {
         if !self.channels.contains_key(name) {
-            if held.channels.load(Relaxed) >= retention.channels {
-                return Err(BrokerError::TooManyChannels { limit: retention.channels });
+            if held.channels.load(Relaxed) >= capacity.channels {
+                return Err(BrokerError::TooManyChannels { limit: capacity.channels });
             }
             held.channels.fetch_add(1, Relaxed);
             self.channels.insert(name.clone(), Channel::new());
@@ -172,46 +218,45 @@ impl Stripe {
         Ok(self.channels.get_mut(name).expect("it is there or was just inserted"))
     }
 
-    /// Appends to the channel's ring and makes it the youngest, then enforces the retention.
-    fn keep(&mut self, publication: Arc<Publication>, age: u64, held: &Held, retention: Retention) {
+    /// Appends to the channel's ring, then sees to it that nothing takes more room than it may.
+    fn keep(&mut self, publication: Arc<Publication>, retention: Retention, held: &Held, capacity: Capacity) {
         let name = publication.draft.channel.clone();
-        let oldest_ms = publication.draft.time_ms.saturating_sub(retention.ttl_ms);
+        let now_ms = publication.draft.time_ms;
         let channel = self.channels.get_mut(&name).expect("the caller has just published to it");
         channel.append(publication, held);
-        while channel.ring.len() > retention.publications
-            || channel.ring.front().is_some_and(|oldest| oldest.draft.time_ms < oldest_ms)
-        {
+        while channel.ring.len() > retention.publications || channel.is_expired(now_ms, retention.ttl_ms) {
             channel.drop_oldest(held);
         }
-        if let Some(before) = channel.age.replace(age) {
-            self.by_age.remove(&before);
+        self.publications += 1;
+        let kept = !channel.ring.is_empty();
+        let expiry = kept.then_some((now_ms.saturating_add(retention.ttl_ms), self.publications));
+        if let Some(before) = std::mem::replace(&mut channel.expiry, expiry) {
+            self.by_expiry.remove(&before);
         }
-        self.by_age.insert(age, name);
-        while held.bytes.load(Relaxed) > retention.bytes && self.drop_oldest_if(held, |_| true) {}
+        match expiry {
+            Some(expiry) => drop(self.by_expiry.insert(expiry, name)),
+            None => self.forget_if_idle(&name, held),
+        }
+        while held.bytes.load(Relaxed) > capacity.bytes && !self.by_expiry.is_empty() {
+            self.drop_oldest(held);
+        }
     }
 
-    /// Drops the oldest publication of the channel that was published to the longest ago, if its newest one satisfies
-    /// `condition`. Says whether it did.
-    fn drop_oldest_if(&mut self, held: &Held, condition: impl Fn(&Publication) -> bool) -> bool {
-        let Some((&age, name)) = self.by_age.first_key_value() else { return false };
-        let name = name.clone();
-        let channel = self.channels.get_mut(&name).expect("a channel in by_age is in channels");
-        if !channel.ring.back().is_none_or(|newest| condition(newest)) {
-            return false;
-        }
+    /// Drops the oldest publication of the history that would be the first to expire.
+    fn drop_oldest(&mut self, held: &Held) {
+        let Some(first) = self.by_expiry.first_entry() else { return };
+        let channel = self.channels.get_mut(first.get()).expect("a channel in by_expiry is in channels");
         channel.drop_oldest(held);
         if channel.ring.is_empty() {
-            channel.age = None;
-            self.by_age.remove(&age);
+            channel.expiry = None;
+            let name = first.remove();
             self.forget_if_idle(&name, held);
         }
-        true
     }
 
-    /// Forgets a channel that nobody listens to and that has no history. Should it come back, its epoch is a new one.
+    /// Forgets a channel that nobody listens to or is present in and that has no history. Should it come back, its epoch is a new one.
     fn forget_if_idle(&mut self, name: &ChannelName, held: &Held) {
-        let idle = |channel: &Channel| channel.listeners.is_empty() && channel.ring.is_empty();
-        if self.channels.get(name).is_some_and(idle) {
+        if self.channels.get(name).is_some_and(Channel::is_idle) {
             self.channels.remove(name);
             held.channels.fetch_sub(1, Relaxed);
         }
@@ -223,7 +268,23 @@ impl Channel {
         let mut random = [0; 6];
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
         let top = Position { epoch: Epoch::from_random(random), offset: 0 };
-        Self { top, ring: VecDeque::new(), keys: HashMap::new(), age: None, listeners: ShardSet::default() }
+        Self {
+            top,
+            ring: VecDeque::new(),
+            keys: HashMap::new(),
+            expiry: None,
+            listeners: ShardSet::default(),
+            members: None,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.listeners.is_empty() && self.ring.is_empty() && self.members.is_none()
+    }
+
+    /// Whether the oldest publication is too old to be kept.
+    fn is_expired(&self, now_ms: u64, ttl_ms: u64) -> bool {
+        self.ring.front().is_some_and(|oldest| oldest.draft.time_ms.saturating_add(ttl_ms) < now_ms)
     }
 
     fn drop_oldest(&mut self, held: &Held) {

@@ -3,32 +3,53 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use duplex_broker::{Memory, Retention};
+use duplex_broker::{Capacity, Memory};
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Deliver, Draft, EventName, Extent, IdempotencyKey, Json, Order, Page,
-    Past, Payload, Position, Publication, ShardId, ShardSet, Tags,
+    Attendance, Broker, BrokerError, Change, ChannelName, ClientId, Deliver, Draft, Event, EventName, Extent,
+    IdempotencyKey, Json, Member, Order, Page, Past, Payload, Position, Presence, Retention, ShardId,
+    ShardSet, Tags, Tell, UserId,
 };
 
 /// Remembers what the node would have got.
 #[derive(Default)]
-struct Node(Mutex<Vec<(ShardSet, Arc<Publication>)>>);
+struct Node(Mutex<Vec<(ShardSet, Event)>>);
 
 impl Deliver for Node {
-    fn deliver(&self, shards: ShardSet, publication: Arc<Publication>) {
-        self.0.lock().unwrap().push((shards, publication));
+    fn deliver(&self, shards: ShardSet, event: Event) {
+        self.0.lock().unwrap().push((shards, event));
     }
 }
 
 impl Node {
     fn offsets(&self, channel: &str) -> Vec<u64> {
         let seen = self.0.lock().unwrap();
-        seen.iter().filter(|(_, p)| &*p.draft.channel == channel).map(|(_, p)| p.position.offset).collect()
+        let offset = |event: &Event| match event {
+            Event::Publication(publication) => Some(publication.position.offset),
+            Event::Presence(_) => None,
+        };
+        let here = seen.iter().filter(|(_, event)| &**event.channel() == channel);
+        here.filter_map(|(_, event)| offset(event)).collect()
+    }
+
+    /// `+alice -alice`: who joined and left, as everyone hears of it.
+    fn changes(&self) -> String {
+        let seen = self.0.lock().unwrap();
+        let words = seen.iter().filter_map(|(_, event)| match event {
+            Event::Publication(_) => None,
+            Event::Presence(change) => {
+                let sign = if change.change == Change::Joined { '+' } else { '-' };
+                Some(format!("{sign}{}", change.member.user.as_deref().unwrap_or("?")))
+            }
+        });
+        words.collect::<Vec<_>>().join(" ")
     }
 }
 
-fn memory(retention: Retention) -> (Arc<Node>, Memory) {
+const KEEP: Retention = Retention { publications: 100, ttl_ms: 300_000 };
+
+fn memory(capacity: Capacity) -> (Arc<Node>, Memory) {
     let node = Arc::new(Node::default());
-    (Arc::clone(&node), Memory::new(retention, node))
+    (Arc::clone(&node), Memory::new(capacity, node))
 }
 
 fn name(channel: &str) -> ChannelName {
@@ -65,30 +86,30 @@ async fn read(broker: &dyn Broker, channel: &str, extent: Extent) -> Option<Vec<
 
 #[tokio::test]
 async fn offsets_count_up_by_one_and_listeners_get_them_in_order() {
-    let (node, broker) = memory(Retention::default());
+    let (node, broker) = memory(Capacity::default());
     broker.listen(&name("news"), shard(0)).await.unwrap();
     let start = broker.history(&name("news"), Extent::Nothing).await.unwrap().position;
     assert_eq!(start.offset, 0);
     for offset in 1..=3 {
-        let position = broker.publish(draft("news", "x", 0)).await.unwrap();
+        let position = broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
         assert_eq!(position, Position { offset, ..start });
     }
-    broker.publish(draft("other", "x", 0)).await.unwrap();
+    broker.publish(draft("other", "x", 0), KEEP).await.unwrap();
     assert_eq!(node.offsets("news"), [1, 2, 3]);
     assert_eq!(node.offsets("other"), [0u64; 0]);
 }
 
 #[tokio::test]
 async fn each_listening_shard_is_named_until_it_ignores() {
-    let (node, broker) = memory(Retention::default());
+    let (node, broker) = memory(Capacity::default());
     for index in [0, 5] {
         broker.listen(&name("news"), shard(index)).await.unwrap();
     }
-    broker.publish(draft("news", "x", 0)).await.unwrap();
+    broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
     broker.ignore(&name("news"), shard(0));
-    broker.publish(draft("news", "x", 0)).await.unwrap();
+    broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
     broker.ignore(&name("news"), shard(5));
-    broker.publish(draft("news", "x", 0)).await.unwrap();
+    broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
     let shards: Vec<Vec<usize>> =
         node.0.lock().unwrap().iter().map(|(set, _)| set.iter().map(ShardId::index).collect()).collect();
     assert_eq!(shards, [vec![0, 5], vec![5]]);
@@ -96,11 +117,11 @@ async fn each_listening_shard_is_named_until_it_ignores() {
 
 #[tokio::test]
 async fn racing_publishers_never_share_or_skip_an_offset() {
-    let (node, broker) = memory(Retention::default());
+    let (node, broker) = memory(Capacity::default());
     broker.listen(&name("news"), shard(0)).await.unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..500).for_each(|_| drop(broker.publish(draft("news", "x", 0)))));
+            scope.spawn(|| (0..500).for_each(|_| drop(broker.publish(draft("news", "x", 0), KEEP))));
         }
     });
     assert_eq!(node.offsets("news"), (1..=2000).collect::<Vec<_>>());
@@ -108,13 +129,14 @@ async fn racing_publishers_never_share_or_skip_an_offset() {
 
 #[tokio::test]
 async fn history_gives_all_that_was_missed_or_nothing() {
-    let (_, broker) = memory(Retention { publications: 3, ..Retention::default() });
-    let start = broker.publish(draft("news", "x", 0)).await.unwrap();
+    let (_, broker) = memory(Capacity::default());
+    let keep = Retention { publications: 3, ..KEEP };
+    let start = broker.publish(draft("news", "x", 0), keep).await.unwrap();
     for _ in 0..4 {
-        broker.publish(draft("news", "x", 0)).await.unwrap();
+        broker.publish(draft("news", "x", 0), keep).await.unwrap();
     }
     let at = |offset| Position { offset, ..start };
-    let elsewhere = broker.publish(draft("other", "x", 0)).await.unwrap();
+    let elsewhere = broker.publish(draft("other", "x", 0), keep).await.unwrap();
     assert_eq!(missed(&broker, "news", at(5)).await, Some(vec![]));
     assert_eq!(missed(&broker, "news", at(2)).await, Some(vec![3, 4, 5]));
     assert_eq!(missed(&broker, "news", at(1)).await, None, "the ring no longer reaches back");
@@ -125,25 +147,27 @@ async fn history_gives_all_that_was_missed_or_nothing() {
 
 #[tokio::test]
 async fn what_has_passed_its_time_is_forgotten_and_the_epoch_tells() {
-    let (_, broker) = memory(Retention { ttl_ms: 1_000, ..Retention::default() });
-    let before = broker.publish(draft("news", "x", 5_000)).await.unwrap();
+    let (_, broker) = memory(Capacity::default());
+    let keep = Retention { ttl_ms: 1_000, ..KEEP };
+    let before = broker.publish(draft("news", "x", 5_000), keep).await.unwrap();
     broker.sweep(6_000);
     assert_eq!(missed(&broker, "news", Position { offset: 0, ..before }).await, Some(vec![1]));
     broker.sweep(6_001);
     assert_eq!((broker.channels(), broker.held_bytes()), (0, 0));
     assert_eq!(missed(&broker, "news", before).await, None);
-    assert_ne!(broker.publish(draft("news", "x", 7_000)).await.unwrap().epoch, before.epoch);
+    assert_ne!(broker.publish(draft("news", "x", 7_000), keep).await.unwrap().epoch, before.epoch);
 }
 
 #[tokio::test]
 async fn a_channel_that_is_listened_to_keeps_its_epoch_without_history() {
-    let (_, broker) = memory(Retention { ttl_ms: 1_000, ..Retention::default() });
+    let (_, broker) = memory(Capacity::default());
+    let keep = Retention { ttl_ms: 1_000, ..KEEP };
     broker.listen(&name("news"), shard(0)).await.unwrap();
-    let before = broker.publish(draft("news", "x", 0)).await.unwrap();
+    let before = broker.publish(draft("news", "x", 0), keep).await.unwrap();
     broker.sweep(10_000);
     assert_eq!(broker.held_bytes(), 0);
     assert_eq!(missed(&broker, "news", before).await, Some(vec![]));
-    assert_eq!(broker.publish(draft("news", "x", 0)).await.unwrap(), Position { offset: 2, ..before });
+    assert_eq!(broker.publish(draft("news", "x", 0), keep).await.unwrap(), Position { offset: 2, ..before });
     broker.ignore(&name("news"), shard(0));
     broker.sweep(20_000);
     assert_eq!(broker.channels(), 0);
@@ -151,12 +175,12 @@ async fn a_channel_that_is_listened_to_keeps_its_epoch_without_history() {
 
 #[tokio::test]
 async fn history_of_all_channels_together_is_bounded() {
-    let retention = Retention { bytes: 100_000, ..Retention::default() };
-    let (_, broker) = memory(retention);
+    let capacity = Capacity { bytes: 100_000, ..Capacity::default() };
+    let (_, broker) = memory(capacity);
     let text = "x".repeat(1_000);
     for index in 0..5_000 {
-        broker.publish(draft(&format!("channel {index}"), &text, index)).await.unwrap();
-        assert!(broker.held_bytes() <= retention.bytes + STRIPES_SLACK);
+        broker.publish(draft(&format!("channel {index}"), &text, index), KEEP).await.unwrap();
+        assert!(broker.held_bytes() <= capacity.bytes + STRIPES_SLACK);
     }
     assert!(broker.channels() < 200);
 }
@@ -166,19 +190,20 @@ const STRIPES_SLACK: usize = 64 * 1_600;
 
 #[tokio::test]
 async fn one_channel_too_many_is_refused_and_nothing_is_kept() {
-    let (_, broker) = memory(Retention { channels: 1, ..Retention::default() });
-    broker.publish(draft("a", "x", 0)).await.unwrap();
-    let refused = broker.publish(draft("b", "x", 0)).await;
+    let (_, broker) = memory(Capacity { channels: 1, ..Capacity::default() });
+    broker.publish(draft("a", "x", 0), KEEP).await.unwrap();
+    let refused = broker.publish(draft("b", "x", 0), KEEP).await;
     assert_eq!(refused, Err(BrokerError::TooManyChannels { limit: 1 }));
     assert_eq!(broker.channels(), 1);
 }
 
 #[tokio::test]
 async fn pages_follow_one_another_in_both_directions() {
-    let (_, broker) = memory(Retention { publications: 5, ..Retention::default() });
-    let mut top = broker.publish(draft("news", "x", 0)).await.unwrap();
+    let (_, broker) = memory(Capacity::default());
+    let keep = Retention { publications: 5, ..KEEP };
+    let mut top = broker.publish(draft("news", "x", 0), keep).await.unwrap();
     for _ in 0..7 {
-        top = broker.publish(draft("news", "x", 0)).await.unwrap();
+        top = broker.publish(draft("news", "x", 0), keep).await.unwrap();
     }
     use Order::{NewestFirst, OldestFirst};
     for (since, limit, order, offsets) in [
@@ -207,27 +232,87 @@ fn keyed(key: &str, text: &str) -> Draft {
 
 #[tokio::test]
 async fn what_is_repeated_with_its_key_is_published_once() {
-    let (node, broker) = memory(Retention { publications: 2, ..Retention::default() });
+    let (node, broker) = memory(Capacity::default());
+    let keep = Retention { publications: 2, ..KEEP };
     broker.listen(&name("news"), shard(0)).await.unwrap();
-    let first = broker.publish(keyed("a", "x")).await.unwrap();
-    assert_eq!(broker.publish(Draft { time_ms: 9, ..keyed("a", "x") }).await, Ok(first));
-    assert_eq!(broker.publish(keyed("a", "y")).await, Err(BrokerError::KeyReused));
-    assert_eq!(broker.publish(keyed("b", "x")).await.unwrap().offset, 2);
-    assert_eq!(broker.publish(keyed("a", "x")).await, Ok(first));
+    let first = broker.publish(keyed("a", "x"), keep).await.unwrap();
+    assert_eq!(broker.publish(Draft { time_ms: 9, ..keyed("a", "x") }, keep).await, Ok(first));
+    assert_eq!(broker.publish(keyed("a", "y"), keep).await, Err(BrokerError::KeyReused));
+    assert_eq!(broker.publish(keyed("b", "x"), keep).await.unwrap().offset, 2);
+    assert_eq!(broker.publish(keyed("a", "x"), keep).await, Ok(first));
     assert_eq!(node.offsets("news"), [1, 2]);
     // As long as it is kept: here two publications.
-    assert_eq!(broker.publish(draft("news", "z", 0)).await.unwrap().offset, 3);
-    assert_eq!(broker.publish(keyed("a", "x")).await.unwrap().offset, 4);
+    assert_eq!(broker.publish(draft("news", "z", 0), keep).await.unwrap().offset, 3);
+    assert_eq!(broker.publish(keyed("a", "x"), keep).await.unwrap().offset, 4);
 }
 
 #[tokio::test]
 async fn racing_repeats_are_one_publication() {
-    let (node, broker) = memory(Retention::default());
+    let (node, broker) = memory(Capacity::default());
     broker.listen(&name("news"), shard(0)).await.unwrap();
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            scope.spawn(|| (0..50).for_each(|n| drop(broker.publish(keyed(&n.to_string(), "x")))));
+            scope.spawn(|| (0..50).for_each(|n| drop(broker.publish(keyed(&n.to_string(), "x"), KEEP))));
         }
     });
     assert_eq!(node.offsets("news"), (1..=50).collect::<Vec<_>>());
+}
+
+fn member(user: &str, id: u8) -> Member {
+    let client = ClientId::from_random([id; 16]);
+    Member { client, user: Some(UserId::parse(user).unwrap()), info: None }
+}
+
+#[tokio::test]
+async fn each_member_joins_once_and_leaves_once() {
+    let (node, broker) = memory(Capacity::default());
+    let news = name("news");
+    broker.join(&news, member("early", 0), Tell::Everyone).await.unwrap();
+    broker.listen(&news, shard(0)).await.unwrap();
+    for member in [member("alice", 1), member("alice", 1), member("alice", 2), member("bob", 3)] {
+        broker.join(&news, member, Tell::Everyone).await.unwrap();
+    }
+    broker.join(&news, member("silent", 4), Tell::Nobody).await.unwrap();
+    let present = broker.present(&news, 2).await.unwrap();
+    assert_eq!(present.attendance, Attendance { clients: 5, users: 4 });
+    assert_eq!(present.members.len(), 2);
+    for id in [1, 1, 2, 3, 4, 9] {
+        broker.leave(&news, ClientId::from_random([id; 16]));
+    }
+    assert_eq!(node.changes(), "+alice +alice +bob -alice -alice -bob");
+    assert_eq!(broker.present(&news, 9).await.unwrap().attendance, Attendance { clients: 1, users: 1 });
+}
+
+#[tokio::test]
+async fn a_channel_is_kept_for_those_who_are_present_and_forgotten_after_them() {
+    let (_, broker) = memory(Capacity::default());
+    broker.join(&name("news"), member("alice", 1), Tell::Everyone).await.unwrap();
+    broker.sweep(1);
+    assert_eq!(broker.channels(), 1);
+    broker.leave(&name("news"), ClientId::from_random([1; 16]));
+    assert_eq!(broker.channels(), 0);
+    assert_eq!(broker.present(&name("news"), 9).await.unwrap().attendance, Attendance::default());
+}
+
+#[tokio::test]
+async fn a_channel_without_history_delivers_and_keeps_nothing() {
+    let (node, broker) = memory(Capacity::default());
+    let keep = Retention { publications: 0, ..KEEP };
+    broker.listen(&name("news"), shard(0)).await.unwrap();
+    let first = broker.publish(draft("news", "x", 0), keep).await.unwrap();
+    let second = broker.publish(draft("news", "x", 0), keep).await.unwrap();
+    assert_eq!((node.offsets("news"), broker.held_bytes()), (vec![1, 2], 0));
+    assert_eq!(missed(&broker, "news", first).await, None);
+    assert_eq!(missed(&broker, "news", second).await, Some(vec![]));
+}
+
+#[tokio::test]
+async fn history_shrinks_when_less_of_it_is_to_be_kept() {
+    let (_, broker) = memory(Capacity::default());
+    for _ in 0..10 {
+        broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
+    }
+    let top = broker.publish(draft("news", "x", 0), Retention { publications: 2, ..KEEP }).await.unwrap();
+    assert_eq!(missed(&broker, "news", Position { offset: 9, ..top }).await, Some(vec![10, 11]));
+    assert_eq!(missed(&broker, "news", Position { offset: 8, ..top }).await, None);
 }

@@ -28,6 +28,15 @@ pub enum Spent {
 impl Budget {
     /// Takes `amount` tokens, or none if there are not as many.
     pub fn spend(&mut self, amount: u32, rate: Rate, now_ms: u64) -> Spent {
+        let covered = self.covers(amount, rate, now_ms);
+        if covered == Spent::Within {
+            self.spent += amount;
+        }
+        covered
+    }
+
+    /// Whether there are `amount` tokens; none are taken.
+    pub fn covers(&mut self, amount: u32, rate: Rate, now_ms: u64) -> Spent {
         // Only differences count, and after 49 days of silence nothing is owed in any case.
         let now_ms = now_ms as u32;
         let earned = u64::from(now_ms.wrapping_sub(self.at_ms)) * u64::from(rate.per_second) / 1_000;
@@ -36,10 +45,7 @@ impl Budget {
             self.at_ms = now_ms;
         }
         match self.spent.checked_add(amount) {
-            Some(spent) if spent <= rate.burst => {
-                self.spent = spent;
-                Spent::Within
-            }
+            Some(spent) if spent <= rate.burst => Spent::Within,
             _ => Spent::Over,
         }
     }

@@ -18,36 +18,58 @@ pub struct CloseReason {
     pub sentence: &'static str,
     /// Whether the client should come back.
     pub then: Return,
+    /// When it happens and what to do about it, for the documentation.
+    pub meaning: &'static str,
 }
 
-impl CloseReason {
-    /// The client closed; we answer.
-    pub const GOING_AWAY: Self = Self::new(1001, "going away", Return::Reconnect);
-    /// A frame breaks RFC 6455.
-    pub const PROTOCOL_ERROR: Self = Self::new(1002, "protocol error", Return::Stay);
-    /// Text that is not UTF-8, or broken compression.
-    pub const INVALID_DATA: Self = Self::new(1007, "invalid data", Return::Stay);
-    /// Too many control frames or fragments, or a message unfinished for too long.
-    pub const POLICY: Self = Self::new(1008, "policy violation", Return::Reconnect);
-    /// A message over the limit.
-    pub const TOO_BIG: Self = Self::new(1009, "message too big", Return::Stay);
-    /// The server shuts down or restarts.
-    pub const RESTART: Self = Self::new(1012, "server restart: come back", Return::Reconnect);
-    /// The outbox is full.
-    pub const SLOW: Self = Self::new(3008, "slow: reads more slowly than it is sent to", Return::Reconnect);
-    /// The server could not keep this client's channels complete.
-    pub const INSUFFICIENT_STATE: Self =
-        Self::new(3010, "insufficient state: reconnect and recover", Return::Reconnect);
-    /// Nothing came back after a ping.
-    pub const NO_PONG: Self = Self::new(3012, "no pong", Return::Reconnect);
-    /// More messages per second than allowed.
-    pub const TOO_MANY_MESSAGES: Self = Self::new(3013, "too many messages", Return::Reconnect);
-    /// What came is not a command at all.
-    pub const BAD_REQUEST: Self = Self::new(3501, "bad request", Return::Stay);
-    /// The client did not say `connect` in time.
-    pub const STALE: Self = Self::new(3502, "stale: no connect command in time", Return::Stay);
+macro_rules! reasons {
+    ($($name:ident = $code:literal, $sentence:literal, $then:ident, $meaning:literal;)*) => {
+        impl CloseReason {
+            $(
+                #[doc = $meaning]
+                pub const $name: Self =
+                    Self { code: $code, sentence: $sentence, then: Return::$then, meaning: $meaning };
+            )*
 
-    const fn new(code: u16, sentence: &'static str, then: Return) -> Self {
-        Self { code, sentence, then }
-    }
+            /// Every reason there is, by code.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+reasons! {
+    GOING_AWAY = 1001, "going away", Reconnect,
+        "The client closed, and the server answers.";
+    PROTOCOL_ERROR = 1002, "protocol error", Stay,
+        "A frame breaks RFC 6455. Mend the client.";
+    INVALID_DATA = 1007, "invalid data", Stay,
+        "Text that is not UTF-8, or broken compression. Mend the client.";
+    POLICY = 1008, "policy violation", Reconnect,
+        "Too many control frames or fragments, too much to inflate, or a message that stayed unfinished. Send less of it.";
+    TOO_BIG = 1009, "message too big", Stay,
+        "A message over `websocket.message_bytes_max`, or, from a client that is not connected yet, over `client.first_message_bytes_max`. Send smaller messages.";
+    RESTART = 1012, "server restart: come back", Reconnect,
+        "The server shuts down or restarts. Come back, spread in time, and recover.";
+    TRY_LATER = 1013, "try again later", Reconnect,
+        "The server cannot take this client now: what its token is checked with cannot be reached, or too many are connecting. Come back later.";
+    EXPIRED = 3005, "token expired: come back with a new one", Reconnect,
+        "The token is no longer valid, and no newer one was shown in time with `refresh`. Get a new token and come back.";
+    SLOW = 3008, "slow: reads more slowly than it is sent to", Reconnect,
+        "The client's outbox is full, or all outboxes of the node together are. Come back and recover; if it happens again, subscribe to less, or give the namespace another overload policy.";
+    INSUFFICIENT_STATE = 3010, "insufficient state: reconnect and recover", Reconnect,
+        "The server could not keep this client's channels complete. Come back and recover.";
+    NO_PONG = 3012, "no pong", Reconnect,
+        "Nothing came back after a ping. Come back.";
+    TOO_MANY_MESSAGES = 3013, "too many messages", Reconnect,
+        "More messages per second than allowed (`client.messages_per_second`). Send less, or several commands in one message.";
+    INVALID_TOKEN = 3500, "invalid token", Stay,
+        "The token is malformed, forged, of another issuer or user, or not valid yet; or there is none and anonymous clients are not let in. The text behind the sentence says which.";
+    BAD_REQUEST = 3501, "bad request", Stay,
+        "What came is not a command at all, or a command before `connect`. Mend the client.";
+    STALE = 3502, "stale: no connect command in time", Stay,
+        "The client did not say `connect` within `client.connect_timeout`.";
+    TOO_MANY_CONNECTIONS = 3504, "too many connections", Stay,
+        "The user has as many connections as allowed (`client.connections_per_user_max`). Close one.";
+    REVOKED = 3507, "revoked", Stay,
+        "The token, or all tokens of the user, were revoked. Sign in again.";
 }

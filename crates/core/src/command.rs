@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use crate::{
-    ChannelName, ClientId, EventName, IdempotencyKey, Page, Payload, Position, Publication, Refusal, Tags,
+    Attendance, ChannelName, ClientId, EventName, IdempotencyKey, Json, Page, Payload, Position, Present,
+    Publication, Refusal, Tags, UserId,
 };
 
 /// Ties an answer to the command it answers. The protocol chooses it; nobody else reads it.
@@ -12,13 +13,23 @@ pub struct Ticket(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// Introduces the client.
-    Connect,
+    Connect {
+        /// Says who it is; `None` for an anonymous client.
+        token: Option<Box<str>>,
+    },
+    /// Shows a newer token of the same user, so that the connection outlives the old one.
+    Refresh {
+        /// The token.
+        token: Box<str>,
+    },
     /// From now on, or from `since` on, wants what is published in `channel`.
     Subscribe {
         /// The channel.
         channel: ChannelName,
         /// The last position the client has seen, if it comes back.
         since: Option<Position>,
+        /// Allows this subscription, if nothing else does.
+        token: Option<Box<str>>,
     },
     /// Wants no more of `channel`.
     Unsubscribe {
@@ -31,6 +42,20 @@ pub enum Command {
         channel: ChannelName,
         /// How much of it.
         page: Page,
+    },
+    /// Wants to know who is subscribed to `channel`.
+    Presence {
+        /// The channel.
+        channel: ChannelName,
+        /// How much about it.
+        detail: Detail,
+    },
+    /// Asks the backend.
+    Call {
+        /// What to do.
+        method: EventName,
+        /// With what.
+        payload: Payload,
     },
     /// Publishes.
     Publish {
@@ -45,6 +70,15 @@ pub enum Command {
         /// Repeats with the same key are the same publication.
         key: Option<IdempotencyKey>,
     },
+}
+
+/// How much a client wants to know about a channel's presence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detail {
+    /// Each member.
+    Members,
+    /// Only how many.
+    Count,
 }
 
 /// Whether a client that gave `since` got everything after it.
@@ -63,13 +97,28 @@ pub enum Recovered {
 #[allow(missing_docs)]
 pub enum Answer {
     /// To [`Command::Connect`].
-    Connected { client: ClientId },
+    Connected {
+        client: ClientId,
+        user: Option<UserId>,
+        /// How long its token is good for, ms.
+        expires_in_ms: Option<u64>,
+        /// Channels its token wants it to be subscribed to; the protocol asks for that.
+        join: Vec<ChannelName>,
+    },
+    /// To [`Command::Refresh`].
+    Refreshed { expires_in_ms: Option<u64> },
     /// To [`Command::Subscribe`]; what was recovered follows as publications.
     Subscribed { channel: ChannelName, position: Position, recovered: Recovered },
     /// To [`Command::Unsubscribe`]; no publication of the channel follows.
     Unsubscribed { channel: ChannelName },
     /// To [`Command::History`]; `position` is the channel's newest.
     History { channel: ChannelName, position: Position, publications: Vec<Arc<Publication>> },
+    /// To [`Command::Presence`] with [`Detail::Members`].
+    Present { channel: ChannelName, present: Present },
+    /// To [`Command::Presence`] with [`Detail::Count`].
+    Counted { channel: ChannelName, attendance: Attendance },
+    /// To [`Command::Call`].
+    Called { data: Json },
     /// To [`Command::Publish`].
     Published { channel: ChannelName, position: Position },
     /// The command was not carried out.

@@ -9,6 +9,8 @@
 mod names;
 mod json;
 mod publication;
+mod identity;
+mod presence;
 mod close;
 mod refusal;
 mod command;
@@ -18,15 +20,17 @@ mod seams;
 
 pub use budget::{Budget, Rate, Spent};
 pub use close::{CloseReason, Return};
-pub use command::{Answer, Command, Recovered, Ticket};
+pub use command::{Answer, Command, Detail, Recovered, Ticket};
+pub use identity::{Action, Grants, Identity, Pattern, UserId};
 pub use json::{Json, JsonError};
 pub use names::{
     ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, NameError, ShardId, ShardSet, Tags,
 };
-pub use publication::{Draft, Epoch, Payload, Position, Publication};
+pub use presence::{Attendance, Change, Member, PresenceChange, Present};
+pub use publication::{Draft, Epoch, Payload, Position, Publication, Retention};
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
-    Broker, BrokerError, Deliver, Encode, Extent, Frame, Heartbeat, History, Link, Message, Order, Page,
-    Past, Pending, Protocol, Step, Steps, Written,
+    Backend, Broker, BrokerError, Call, Deliver, Encode, Event, Extent, Frame, Heartbeat, History, Link,
+    Message, Order, Page, Past, Pending, Presence, Protocol, Step, Steps, Tell, Written,
 };

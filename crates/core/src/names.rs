@@ -49,6 +49,16 @@ impl ChannelName {
         }
         Ok(Self(name.into()))
     }
+
+    /// The part before the first `:`, if there is one.
+    pub fn namespace(&self) -> Option<&str> {
+        self.0.split_once(':').map(|(namespace, _)| namespace)
+    }
+
+    /// The users behind the first `#`, separated by commas: `dm:#alice,bob` is for them alone.
+    pub fn users(&self) -> Option<impl Iterator<Item = &str>> {
+        self.0.split_once('#').map(|(_, users)| users.split(','))
+    }
 }
 
 /// The name of a publication's event: 1 to 128 bytes of UTF-8, no control characters, not beginning with `$`.
@@ -111,7 +121,7 @@ impl Tags {
     }
 }
 
-fn check(name: &str, max: usize) -> Result<(), NameError> {
+pub(crate) fn check(name: &str, max: usize) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty { max });
     }
@@ -125,13 +135,21 @@ fn check(name: &str, max: usize) -> Result<(), NameError> {
 }
 
 /// The public id of a client: 128 random bits, shown as 32 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(u128);
 
 impl ClientId {
     /// An id made of 16 random bytes.
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(u128::from_ne_bytes(bytes))
+    }
+}
+
+impl ClientId {
+    /// Reads what [`Display`](fmt::Display) wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        let canonical = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        canonical.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(Self)
     }
 }
 

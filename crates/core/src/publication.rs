@@ -86,6 +86,15 @@ impl Draft {
     }
 }
 
+/// What a channel keeps of what was published in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Newest publications kept; 0 keeps none.
+    pub publications: usize,
+    /// How long after its last publication a channel's history is kept, milliseconds.
+    pub ttl_ms: u64,
+}
+
 /// One message in a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Answer, ChannelName, CloseReason, Command, Draft, FrameQueue, Position, Publication, ShardId, ShardSet,
+    Answer, ChannelName, ClientId, CloseReason, Command, Draft, EventName, FrameQueue, Identity, Json,
+    Member, Payload, Position, PresenceChange, Present, Publication, Refusal, Retention, ShardId, ShardSet,
     Ticket,
 };
 
@@ -51,12 +52,39 @@ pub trait Protocol {
 
     /// The engine answers an earlier [`Step::Ask`].
     fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps);
+
+    /// The server closes the connection: the last chance to say something. Only `Send` steps count. `after_ms` is how long
+    /// the client should wait before it comes back, if the server wants to spread its clients.
+    fn closing(&mut self, reason: &'static CloseReason, after_ms: Option<u32>, steps: &mut Steps) {
+        let _ = (reason, after_ms, steps);
+    }
 }
 
-/// One wire form of publications, shared by every subscriber that wants that form.
+/// What happens in a channel, as its subscribers hear of it.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub enum Event {
+    Publication(Arc<Publication>),
+    Presence(Arc<PresenceChange>),
+}
+
+impl Event {
+    /// Where it happens.
+    pub fn channel(&self) -> &ChannelName {
+        match self {
+            Self::Publication(publication) => &publication.draft.channel,
+            Self::Presence(change) => &change.channel,
+        }
+    }
+}
+
+/// One wire form of what happens in channels, shared by every subscriber that wants that form.
 pub trait Encode: Send + Sync {
     /// The frame every subscriber of this encoding gets, transport framing included. Not empty.
     fn publication(&self, publication: &Publication) -> Bytes;
+
+    /// The same for someone who joined or left.
+    fn presence(&self, change: &PresenceChange) -> Bytes;
 }
 
 /// What the engine knows of a transport: a way to put frames on the wire. Lives on its shard's thread.
@@ -78,6 +106,10 @@ pub trait Link {
 
     /// Ends the connection now, whatever is still queued.
     fn abort(&self);
+
+    /// It is known who the client is: from now on it may send what the settings allow. Before, a transport lets it send
+    /// little.
+    fn admitted(&self) {}
 }
 
 /// How a transport keeps an idle connection alive.
@@ -113,7 +145,8 @@ pub trait Broker: Send + Sync {
     /// One atomic act: gives the draft the next offset, appends it to the channel's history and hands it to all that
     /// listen, in the order of offsets. If it fails, none of the three happened. If a publication with the draft's
     /// idempotency key is kept in the channel's history, nothing happens and the answer is its position.
-    fn publish(&self, draft: Draft) -> Pending<Result<Position, BrokerError>>;
+    /// `retention` is what the channel keeps from here on.
+    fn publish(&self, draft: Draft, retention: Retention) -> Pending<Result<Position, BrokerError>>;
 
     /// From when this resolves until [`ignore`](Self::ignore), each publication of the channel is delivered to `shard`,
     /// once and in order. Without it, a subscriber would miss what is published between its history and its first delivery.
@@ -126,10 +159,68 @@ pub trait Broker: Send + Sync {
     fn history(&self, channel: &ChannelName, extent: Extent) -> Pending<Result<History, BrokerError>>;
 }
 
+/// Who is in which channel, on all nodes.
+///
+/// Calls take effect in the order in which one thread makes them, as soon as the future was polled once.
+pub trait Presence: Send + Sync {
+    /// `member` is present in the channel until it leaves, or until this node is known to be dead. If it was present
+    /// already, nothing happens. With [`Tell::Everyone`] all that listen to the channel hear of it, once, and once that it
+    /// left.
+    fn join(&self, channel: &ChannelName, member: Member, tell: Tell) -> Pending<Result<(), BrokerError>>;
+
+    /// The client is no longer present in the channel.
+    fn leave(&self, channel: &ChannelName, client: ClientId);
+
+    /// Who is present in the channel; at most `limit` members are listed.
+    fn present(&self, channel: &ChannelName, limit: usize) -> Pending<Result<Present, BrokerError>>;
+}
+
+/// Who hears that someone joined or left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Tell {
+    Everyone,
+    Nobody,
+}
+
+/// The user's application: decides who a client is and what it may do, and answers calls.
+pub trait Backend: Send + Sync {
+    /// Who the client is that shows this token, or none.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Unauthorized`](crate::ErrorCode), [`TokenExpired`](crate::ErrorCode) or, if it cannot be decided now,
+    /// [`NotAvailable`](crate::ErrorCode).
+    fn connect(&self, token: Option<&str>) -> Pending<Result<Identity, Refusal>>;
+
+    /// Whether this subscription token lets the user of `identity` subscribe to the channel.
+    fn subscribe(
+        &self,
+        identity: &Identity,
+        channel: &ChannelName,
+        token: &str,
+    ) -> Pending<Result<(), Refusal>>;
+
+    /// Answers a client's call.
+    fn call(&self, call: Call) -> Pending<Result<Json, Refusal>>;
+}
+
+/// What a client asks the backend.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Who asks.
+    pub client: ClientId,
+    /// Whose client it is.
+    pub identity: Arc<Identity>,
+    /// What to do.
+    pub method: EventName,
+    /// With what.
+    pub payload: Payload,
+}
+
 /// What a broker tells the node: where deliveries go. Never blocks.
 pub trait Deliver: Send + Sync {
-    /// `publication` goes to `shards`.
-    fn deliver(&self, shards: ShardSet, publication: Arc<Publication>);
+    /// `event` goes to `shards`.
+    fn deliver(&self, shards: ShardSet, event: Event);
 }
 
 /// Which part of a channel's history is wanted.

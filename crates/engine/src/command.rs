@@ -4,18 +4,17 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use duplex_core::{
-    Answer, BrokerError, ChannelName, Command, Draft, ErrorCode, Extent, History, Page, Past, Position,
-    Publication, Refusal, Ticket,
+    Action, Answer, BrokerError, Call, ChannelName, ClientId, Command, Detail, Draft, ErrorCode, Extent,
+    Identity, Page, Past, Publication, Refusal, Spent, Ticket,
 };
 
-use crate::hub::{Place, Subscription};
-use crate::merge::{Asked, merge};
-use crate::session::{Phase, SessionKey};
+use crate::connect::Stage;
+use crate::policy::{Policy, Standing, Visibility};
+use crate::session::SessionKey;
 use crate::shard::{Shard, State};
 
 /// Memory of the publications in one page of history, bytes: what one answer may cost.
@@ -23,65 +22,139 @@ const PAGE_BYTES_MAX: usize = 256 << 10;
 
 impl Shard {
     pub(crate) fn execute(self: &Rc<Self>, key: SessionKey, ticket: Ticket, command: Command) {
+        if let Command::Connect { token } = &command {
+            return self.connect(key, ticket, token.as_deref());
+        }
+        match self.stage(key, ticket, &command) {
+            Stage::Done(client, identity) => {
+                let carried_out = self
+                    .room_for(key, &command)
+                    .and_then(|()| self.carry_out(key, ticket, client, identity, command));
+                if let Err(refusal) = carried_out {
+                    self.refuse(key, ticket, refusal);
+                }
+            }
+            Stage::Early => {
+                self.refuse(key, ticket, Refusal::new(ErrorCode::Unauthorized, "send connect first"));
+            }
+            Stage::Held | Stage::Gone => {}
+        }
+    }
+
+    /// Whether the client has not too much under way already. To take something back is always possible.
+    fn room_for(&self, key: SessionKey, command: &Command) -> Result<(), Refusal> {
+        let limit = self.settings.get().in_flight;
+        let mut state = self.state.borrow_mut();
+        let in_flight = state.sessions.live(key).map_or(0, |session| session.in_flight as usize);
+        if in_flight < limit || matches!(command, Command::Unsubscribe { .. }) {
+            return Ok(());
+        }
+        let message = format_args!("{limit} commands are under way; wait for answers");
+        Err(Refusal::new(ErrorCode::TooManyRequests, message))
+    }
+
+    fn carry_out(
+        self: &Rc<Self>,
+        key: SessionKey,
+        ticket: Ticket,
+        client: ClientId,
+        identity: Arc<Identity>,
+        command: Command,
+    ) -> Result<(), Refusal> {
         match command {
-            Command::Connect => self.connect(key, ticket),
-            Command::Subscribe { channel, since } => self.subscribe(key, ticket, channel, since),
-            Command::Unsubscribe { channel } => self.unsubscribe(key, ticket, channel),
-            Command::History { channel, page } => self.history(key, ticket, channel, page),
+            Command::Connect { .. } => Ok(()),
+            Command::Refresh { token } => {
+                self.refresh(key, ticket, &token);
+                Ok(())
+            }
+            Command::Subscribe { channel, since, token } => {
+                self.subscribe(key, ticket, &identity, channel, since, token.as_deref())
+            }
+            Command::Unsubscribe { channel } => {
+                self.unsubscribe(key, ticket, channel);
+                Ok(())
+            }
+            Command::History { channel, page } => self.history(key, ticket, &identity, channel, page),
+            Command::Presence { channel, detail } => self.present(key, ticket, &identity, channel, detail),
+            Command::Call { method, payload } => {
+                self.call(key, ticket, Call { client, identity, method, payload });
+                Ok(())
+            }
             Command::Publish { channel, event, payload, tags, key: idempotency } => {
-                let Some(client) = self.state.borrow_mut().sessions.live(key).map(|session| session.client)
-                else {
-                    return;
-                };
-                let draft = Draft {
-                    channel,
-                    event,
-                    payload,
-                    tags,
-                    client: Some(client),
-                    time_ms: unix_ms(),
-                    key: idempotency,
-                };
-                self.publish(key, ticket, draft);
+                let time_ms = unix_ms();
+                let client = Some(client);
+                let draft = Draft { channel, event, payload, tags, client, time_ms, key: idempotency };
+                self.publish(key, ticket, &identity, draft)
             }
         }
     }
 
-    fn answer(self: &Rc<Self>, key: SessionKey, ticket: Ticket, answer: Answer) {
+    pub(crate) fn answer(self: &Rc<Self>, key: SessionKey, ticket: Ticket, answer: Answer) {
         self.converse(key, |protocol, steps| protocol.answer(ticket, answer, steps));
     }
 
-    fn refuse(self: &Rc<Self>, key: SessionKey, ticket: Ticket, refusal: Refusal) {
+    pub(crate) fn refuse(self: &Rc<Self>, key: SessionKey, ticket: Ticket, refusal: Refusal) {
         self.answer(key, ticket, Answer::Refused(refusal));
     }
 
-    /// From here on the client is looked after by heartbeats.
-    fn connect(self: &Rc<Self>, key: SessionKey, ticket: Ticket) {
-        let client = {
-            let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
-            let Some(session) = sessions.live(key) else { return };
-            session.phase = Phase::Live;
-            session.wait_until(*now_ms + u64::from(session.beat_ms(&self.settings)), key, wheel);
-            session.client
-        };
-        self.answer(key, ticket, Answer::Connected { client });
-    }
-
-    fn publish(self: &Rc<Self>, key: SessionKey, ticket: Ticket, draft: Draft) {
+    fn publish(
+        self: &Rc<Self>,
+        key: SessionKey,
+        ticket: Ticket,
+        identity: &Identity,
+        draft: Draft,
+    ) -> Result<(), Refusal> {
+        let namespaces = self.namespaces();
+        let policy = namespaces.of(&draft.channel)?;
+        policy.may(Action::Publish, &draft.channel, identity, self.standing(key, &draft.channel))?;
+        policy.check(&draft)?;
+        self.spend_publication(key, policy)?;
         let channel = draft.channel.clone();
-        let publishing = self.broker.publish(draft);
-        self.when(publishing, move |shard, published| {
+        let publishing = self.broker.publish(draft, policy.retention);
+        self.await_for(key, publishing, move |shard, published| {
             let answer = match published {
                 Ok(position) => Answer::Published { channel, position },
                 Err(error) => Answer::Refused(refusal("publish", &error)),
             };
             shard.answer(key, ticket, answer);
         });
+        Ok(())
     }
 
-    fn history(self: &Rc<Self>, key: SessionKey, ticket: Ticket, channel: ChannelName, page: Page) {
+    /// Counts a publication where the namespace limits how many a client may publish.
+    fn spend_publication(&self, key: SessionKey, policy: &Arc<Policy>) -> Result<(), Refusal> {
+        let Some(rate) = policy.publications else { return Ok(()) };
+        let State { sessions, now_ms, .. } = &mut *self.state.borrow_mut();
+        let Some(session) = sessions.live(key) else { return Ok(()) };
+        let namespace = Arc::as_ptr(policy) as usize;
+        let known = session.publications.iter().position(|(known, _)| *known == namespace);
+        let known = known.unwrap_or_else(|| {
+            session.publications.push((namespace, Default::default()));
+            session.publications.len() - 1
+        });
+        match session.publications[known].1.spend(1, rate, *now_ms) {
+            Spent::Within => Ok(()),
+            Spent::Over => {
+                let message =
+                    format_args!("more than {} publications per second in this namespace", rate.per_second);
+                Err(Refusal::new(ErrorCode::TooManyRequests, message))
+            }
+        }
+    }
+
+    fn history(
+        self: &Rc<Self>,
+        key: SessionKey,
+        ticket: Ticket,
+        identity: &Identity,
+        channel: ChannelName,
+        page: Page,
+    ) -> Result<(), Refusal> {
+        let namespaces = self.namespaces();
+        let policy = namespaces.of(&channel)?;
+        policy.may(Action::History, &channel, identity, self.standing(key, &channel))?;
         let reading = self.broker.history(&channel, Extent::Page(page));
-        self.when(reading, move |shard, read| {
+        self.await_for(key, reading, move |shard, read| {
             let answer = match read.map(|history| (history.position, history.past)) {
                 Ok((position, Past::Kept(publications))) => {
                     Answer::History { channel, position, publications: within_page(publications) }
@@ -91,125 +164,97 @@ impl Shard {
             };
             shard.answer(key, ticket, answer);
         });
-    }
-
-    fn subscribe(
-        self: &Rc<Self>,
-        key: SessionKey,
-        ticket: Ticket,
-        channel: ChannelName,
-        since: Option<Position>,
-    ) {
-        if let Err(refusal) = self.begin_to_join(key, &channel) {
-            return self.refuse(key, ticket, refusal);
-        }
-        let listening = self.broker.listen(&channel, self.id);
-        self.when(listening, move |shard, listening| match listening {
-            Err(error) => shard.give_up(key, ticket, &channel, &error),
-            Ok(()) => {
-                let asked = if since.is_some() { Asked::Yes } else { Asked::No };
-                let extent = since.map_or(Extent::Nothing, Extent::After);
-                let reading = shard.broker.history(&channel, extent);
-                shard.when(reading, move |shard, read| match read {
-                    Err(error) => shard.give_up(key, ticket, &channel, &error),
-                    Ok(history) => shard.go_live(key, ticket, channel, asked, history),
-                });
-            }
-        });
-    }
-
-    fn begin_to_join(&self, key: SessionKey, name: &ChannelName) -> Result<(), Refusal> {
-        let state = &mut *self.state.borrow_mut();
-        let limit = self.settings.subscriptions;
-        let Some(session) = state.sessions.live(key) else { return Ok(()) };
-        if state.hub.find(name).is_some_and(|channel| session.subscription(channel).is_some()) {
-            return Err(Refusal::new(
-                ErrorCode::AlreadySubscribed,
-                format_args!("already subscribed to {name:?}"),
-            ));
-        }
-        if session.subscriptions.len() >= limit {
-            let message =
-                format_args!("at most {limit} subscriptions per client; unsubscribe from something first");
-            return Err(Refusal::new(ErrorCode::LimitExceeded, message));
-        }
-        let channel = state.hub.join(name, key.index);
-        session.subscriptions.push(Subscription { channel, place: Place::Joining });
-        self.node.gauges.subscriptions.fetch_add(1, Relaxed);
         Ok(())
     }
 
-    /// History is here: whatever was published before it has reached the inbox, so hold that back too, then answer,
-    /// send what was missed, and be live.
-    fn go_live(
+    fn present(
         self: &Rc<Self>,
         key: SessionKey,
         ticket: Ticket,
-        name: ChannelName,
-        asked: Asked,
-        history: History,
-    ) {
-        self.drain();
-        let held = {
-            let state = &mut *self.state.borrow_mut();
-            let Some((session, channel)) = state.joining(key, &name) else { return };
-            let (place, held) = state.hub.go_live(channel, key.index, session);
-            state.sessions.member(key.index).set_place(channel, place);
-            held
+        identity: &Identity,
+        channel: ChannelName,
+        detail: Detail,
+    ) -> Result<(), Refusal> {
+        let namespaces = self.namespaces();
+        let policy = namespaces.of(&channel)?;
+        policy.may(Action::Presence, &channel, identity, self.standing(key, &channel))?;
+        attended(policy)?;
+        let limit = match detail {
+            Detail::Members => self.settings.get().members_listed,
+            Detail::Count => 0,
         };
-        let start = merge(asked, history, held, |publication| self.node.delivery(publication));
-        self.answer(
-            key,
-            ticket,
-            Answer::Subscribed { channel: name, position: start.position, recovered: start.recovered },
-        );
-        for delivery in start.replay {
-            let encoding = self.state.borrow_mut().sessions.live(key).map(|session| session.encoding);
-            let Some(encoding) = encoding else { return };
-            self.push(key, |_| self.node.encode(&[delivery], encoding));
-        }
+        let reading = self.presence.present(&channel, limit);
+        self.await_for(key, reading, move |shard, read| {
+            let answer = match (read, detail) {
+                (Ok(present), Detail::Members) => Answer::Present { channel, present },
+                (Ok(present), Detail::Count) => Answer::Counted { channel, attendance: present.attendance },
+                (Err(error), _) => Answer::Refused(refusal("read presence", &error)),
+            };
+            shard.answer(key, ticket, answer);
+        });
+        Ok(())
     }
 
-    /// The broker failed while the client was joining.
-    fn give_up(self: &Rc<Self>, key: SessionKey, ticket: Ticket, name: &ChannelName, error: &BrokerError) {
-        self.leave(key, name);
-        self.refuse(key, ticket, refusal("subscribe", error));
+    fn call(self: &Rc<Self>, key: SessionKey, ticket: Ticket, call: Call) {
+        let within = Duration::from_millis(u64::from(self.settings.get().call_ms));
+        let method = call.method.clone();
+        let calling = Box::pin(tokio::time::timeout(within, self.backend.call(call)));
+        self.await_for(key, calling, move |shard, answered| {
+            let answer = match answered {
+                Ok(Ok(data)) => Answer::Called { data },
+                Ok(Err(refusal)) => Answer::Refused(refusal),
+                Err(_elapsed) => Answer::Refused(Refusal::new(
+                    ErrorCode::Timeout,
+                    format_args!(
+                        "{:?} was not answered within {within:?}; whether it was done is not known",
+                        &*method
+                    ),
+                )),
+            };
+            shard.answer(key, ticket, answer);
+        });
     }
 
-    fn unsubscribe(self: &Rc<Self>, key: SessionKey, ticket: Ticket, channel: ChannelName) {
-        self.leave(key, &channel);
-        self.answer(key, ticket, Answer::Unsubscribed { channel });
-    }
-
-    fn leave(&self, key: SessionKey, name: &ChannelName) {
+    /// Whether the client is subscribed to the channel.
+    pub(crate) fn standing(&self, key: SessionKey, channel: &ChannelName) -> Standing {
         let state = &mut *self.state.borrow_mut();
-        let Some(channel) = state.hub.find(name) else { return };
-        let Some(session) = state.sessions.get(key) else { return };
-        let Some(index) = session.subscriptions.iter().position(|s| s.channel == channel) else { return };
-        let subscription = session.subscriptions.swap_remove(index);
-        self.leave_channel(state, key, subscription);
+        let subscribed = state.hub.find(channel).is_some_and(|channel| {
+            state.sessions.live(key).is_some_and(|session| session.subscription(channel).is_some())
+        });
+        if subscribed { Standing::Subscribed } else { Standing::Outside }
     }
 
-    /// Takes a session, which no longer lists the subscription, out of the hub.
-    pub(crate) fn leave_channel(&self, state: &mut State, key: SessionKey, subscription: Subscription) {
-        let encoding = state.sessions.member(key.index).encoding;
-        let left = state.hub.leave(key.index, encoding, subscription);
-        if let Some(moved) = left.moved {
-            state.sessions.member(moved).set_place(subscription.channel, subscription.place);
+    /// Goes on with `then` when what a client has asked for is there; until then it counts as under way.
+    pub(crate) fn await_for<F: Future + ?Sized + 'static>(
+        self: &Rc<Self>,
+        key: SessionKey,
+        mut pending: Pin<Box<F>>,
+        then: impl FnOnce(&Rc<Self>, F::Output) + 'static,
+    ) {
+        if let Poll::Ready(answer) = poll_once(&mut pending) {
+            return then(self, answer);
         }
-        if let Some(name) = left.emptied {
-            self.broker.ignore(&name, self.id);
-        }
-        self.node.gauges.subscriptions.fetch_sub(1, Relaxed);
+        let under_way = move |shard: &Self, change: fn(&mut u32)| {
+            if let Some(session) = shard.state.borrow_mut().sessions.get(key) {
+                change(&mut session.in_flight);
+            }
+        };
+        under_way(self, |count| *count += 1);
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let answer = pending.await;
+            under_way(&shard, |count| *count -= 1);
+            then(&shard, answer);
+        });
     }
 
-    /// Goes on with `then` when the broker has answered: at once, if it answers at once.
-    fn when<T: 'static>(
+    /// Goes on with `then` when `pending` is there: at once, if it is there at once.
+    pub(crate) fn when<T: 'static>(
         self: &Rc<Self>,
         mut pending: Pin<Box<dyn Future<Output = T> + Send>>,
         then: impl FnOnce(&Rc<Self>, T) + 'static,
     ) {
-        match pending.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        match poll_once(&mut pending) {
             Poll::Ready(answer) => then(self, answer),
             Poll::Pending => {
                 let shard = Rc::clone(self);
@@ -219,13 +264,18 @@ impl Shard {
     }
 }
 
-impl State {
-    /// The encoding of a session that is still joining the channel, and the channel.
-    fn joining(&mut self, key: SessionKey, name: &ChannelName) -> Option<(duplex_core::EncodingId, u32)> {
-        let channel = self.hub.find(name)?;
-        let session = self.sessions.live(key)?;
-        let place = session.subscription(channel)?.place;
-        (place == Place::Joining).then_some((session.encoding, channel))
+fn poll_once<F: Future + ?Sized>(pending: &mut Pin<Box<F>>) -> Poll<F::Output> {
+    pending.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Whether a channel knows who is subscribed.
+pub(crate) fn attended(policy: &Policy) -> Result<(), Refusal> {
+    match policy.attendance {
+        Visibility::Hidden => {
+            let message = "presence is off in this namespace; set its presence to \"on\"";
+            Err(Refusal::new(ErrorCode::NotAvailable, message))
+        }
+        Visibility::Asked | Visibility::Announced => Ok(()),
     }
 }
 
@@ -247,7 +297,7 @@ pub fn unrecoverable() -> Refusal {
     Refusal::new(ErrorCode::Unrecoverable, message)
 }
 
-fn refusal(what: &str, error: &BrokerError) -> Refusal {
+pub(crate) fn refusal(what: &str, error: &BrokerError) -> Refusal {
     Refusal::new(code(error), format_args!("cannot {what}: {error}"))
 }
 

@@ -1,12 +1,15 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use duplex_core::ChannelName;
+use duplex_core::{ChannelName, ClientId, CloseReason, Event, Identity, UserId};
 use tokio::sync::Notify;
 
 use crate::node::Delivery;
 
-/// Publications on their way to one shard. Any thread puts in, the shard takes all at once.
+/// Most notes that may wait for one shard.
+const NOTES_MAX: usize = 1_024;
+
+/// What is on its way to one shard. Any thread puts in, the shard takes all at once.
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
     bytes_max: usize,
@@ -21,7 +24,49 @@ pub(crate) struct Waiting {
     bytes: usize,
     /// Channels of which deliveries were dropped because the inbox was full: their subscribers must be told.
     pub missed: HashSet<ChannelName>,
+    /// Whom to close.
+    pub notes: Vec<Note>,
 }
+
+/// Sessions to be closed, wherever they are.
+#[derive(Debug, Clone)]
+pub(crate) struct Note {
+    pub whom: Whom,
+    pub reason: &'static CloseReason,
+}
+
+/// Which sessions are meant.
+#[derive(Debug, Clone)]
+pub enum Whom {
+    /// This one.
+    Client(ClientId),
+    /// Those of a user.
+    User(UserId),
+    /// Those of a user whose tokens were issued at this time or before, milliseconds since 1970 UTC, or do not say when.
+    UserUntil(UserId, u64),
+    /// Those with this token.
+    Token(Arc<str>),
+}
+
+impl Whom {
+    /// Whether a session is meant.
+    pub(crate) fn is(&self, client: ClientId, identity: &Identity) -> bool {
+        match self {
+            Self::Client(id) => *id == client,
+            Self::User(user) => identity.user.as_ref() == Some(user),
+            Self::UserUntil(user, until_ms) => {
+                identity.user.as_ref() == Some(user)
+                    && identity.issued_ms.is_none_or(|issued_ms| issued_ms <= *until_ms)
+            }
+            Self::Token(token) => identity.token.as_ref() == Some(token),
+        }
+    }
+}
+
+/// There is no room for more notes now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much of this is under way; try again in a second")]
+pub struct NoRoom;
 
 impl Inbox {
     pub fn new(bytes_max: usize) -> Self {
@@ -31,8 +76,8 @@ impl Inbox {
     /// Never blocks: what does not fit is dropped, and remembered as missed.
     pub fn push(&self, delivery: Arc<Delivery>) {
         let mut waiting = self.lock();
-        let first = waiting.deliveries.is_empty() && waiting.missed.is_empty();
-        let weight = delivery.publication.weight();
+        let first = waiting.is_empty();
+        let weight = weight(&delivery.event);
         if waiting.bytes + weight > self.bytes_max {
             waiting.missed.insert(delivery.channel().clone());
         } else {
@@ -45,6 +90,18 @@ impl Inbox {
         }
     }
 
+    /// Leaves a note for the shard.
+    pub fn note(&self, note: Note) -> Result<(), NoRoom> {
+        let mut waiting = self.lock();
+        if waiting.notes.len() >= NOTES_MAX {
+            return Err(NoRoom);
+        }
+        waiting.notes.push(note);
+        drop(waiting);
+        self.wake.notify_one();
+        Ok(())
+    }
+
     /// Takes all that waits.
     pub fn take(&self) -> Waiting {
         std::mem::take(&mut *self.lock())
@@ -52,5 +109,21 @@ impl Inbox {
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.deliveries.is_empty() && self.missed.is_empty()
+    }
+}
+
+/// Memory an event is counted as, bytes.
+pub(crate) fn weight(event: &Event) -> usize {
+    /// Of a presence change: it holds names only.
+    const CHANGE: usize = 256;
+    match event {
+        Event::Publication(publication) => publication.weight(),
+        Event::Presence(_) => CHANGE,
     }
 }

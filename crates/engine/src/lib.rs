@@ -7,19 +7,29 @@
 #![warn(missing_docs)]
 
 mod settings;
+mod policy;
 mod node;
 mod inbox;
 mod shard;
+mod connect;
 mod command;
+mod subscribe;
 mod turn;
+mod fan;
 mod session;
+mod outboxes;
+mod lag;
 mod hub;
 mod merge;
 mod wheel;
 
 pub use command::{code, unix_ms, unrecoverable, within_page};
-pub use node::{Gauges, Node};
+pub use inbox::{NoRoom, Whom};
+pub use node::{Encoding, Gauges, Node};
+pub use policy::{
+    Allow, Deflate, Namespaces, Others, Overload, Policy, Recovery, Rules, UserLimited, Visibility, Who,
+};
 pub use session::SessionKey;
 pub use settings::Settings;
-pub use shard::{Opening, Shard};
+pub use shard::{Ground, Opening, Shard};
 pub use turn::Flushed;

@@ -1,16 +1,27 @@
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use duplex_core::{ChannelName, Deliver, Encode, EncodingId, Publication, ShardId, ShardSet};
+use duplex_core::{ChannelName, CloseReason, Deliver, Encode, EncodingId, Event, ShardId, ShardSet, UserId};
 
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, NoRoom, Note, Whom};
 
 /// What the shards of a process share.
 pub struct Node {
     inboxes: Vec<Inbox>,
-    encodings: Vec<Box<dyn Encode>>,
+    encodings: Vec<Encoding>,
+    /// How many connections each user has.
+    users: Mutex<HashMap<UserId, usize>>,
     pub(crate) gauges: Gauges,
+}
+
+/// A wire form, and the one to use in its place where nothing is to be compressed.
+pub struct Encoding {
+    /// Makes the frames.
+    pub encode: Box<dyn Encode>,
+    /// Frames of this encoding are understood by the same clients; its own id if it does not compress.
+    pub plain: EncodingId,
 }
 
 /// How much there is of what must not leak.
@@ -19,6 +30,10 @@ pub struct Node {
 pub struct Gauges {
     pub(crate) sessions: AtomicUsize,
     pub(crate) subscriptions: AtomicUsize,
+    pub(crate) outbox_bytes: AtomicUsize,
+    /// By place in [`CloseReason::ALL`].
+    closed: [AtomicU64; CloseReason::ALL.len()],
+    pub(crate) thinned_out: AtomicU64,
 }
 
 impl Gauges {
@@ -31,15 +46,40 @@ impl Gauges {
     pub fn subscriptions(&self) -> usize {
         self.subscriptions.load(Relaxed)
     }
+
+    /// Bytes that wait for clients, on all shards, as of each shard's last tick.
+    pub fn outbox_bytes(&self) -> usize {
+        self.outbox_bytes.load(Relaxed)
+    }
+
+    /// Sessions that were closed for this reason, since the start.
+    pub fn closed(&self, reason: &CloseReason) -> u64 {
+        place(reason).map_or(0, |place| self.closed[place].load(Relaxed))
+    }
+
+    /// Publications that slow subscribers did not get because their namespace lets them be thinned out, since the start.
+    pub fn thinned_out(&self) -> u64 {
+        self.thinned_out.load(Relaxed)
+    }
+
+    pub(crate) fn count_closed(&self, reason: &CloseReason) {
+        if let Some(place) = place(reason) {
+            self.closed[place].fetch_add(1, Relaxed);
+        }
+    }
+}
+
+fn place(reason: &CloseReason) -> Option<usize> {
+    CloseReason::ALL.iter().position(|known| known.code == reason.code)
 }
 
 impl Node {
     /// A node of `shards` shards (1 to [`ShardSet::MAX`]) whose subscribers may want any of `encodings`.
     /// At most `inbox_bytes` of publications wait for each shard.
-    pub fn new(shards: usize, encodings: Vec<Box<dyn Encode>>, inbox_bytes: usize) -> Self {
+    pub fn new(shards: usize, encodings: Vec<Encoding>, inbox_bytes: usize) -> Self {
         assert!((1..=ShardSet::MAX).contains(&shards), "a node has 1 to {} shards", ShardSet::MAX);
         let inboxes = (0..shards).map(|_| Inbox::new(inbox_bytes)).collect();
-        Self { inboxes, encodings, gauges: Gauges::default() }
+        Self { inboxes, encodings, users: Mutex::default(), gauges: Gauges::default() }
     }
 
     /// The ids of its shards.
@@ -50,6 +90,49 @@ impl Node {
     /// How much there is of what must not leak.
     pub fn gauges(&self) -> &Gauges {
         &self.gauges
+    }
+
+    /// Closes sessions for a reason, on whatever shard they are.
+    ///
+    /// # Errors
+    /// Too much of this is under way; some may be closed.
+    pub fn close(&self, whom: &Whom, reason: &'static CloseReason) -> Result<(), NoRoom> {
+        self.inboxes.iter().try_for_each(|inbox| inbox.note(Note { whom: whom.clone(), reason }))
+    }
+
+    /// Connections a user has.
+    pub fn connections(&self, user: &str) -> usize {
+        self.lock_users().get(user).copied().unwrap_or(0)
+    }
+
+    /// Counts another connection of a user, if it may have one more.
+    pub(crate) fn take_place(&self, user: &UserId, limit: usize) -> Result<(), TooMany> {
+        let mut users = self.lock_users();
+        let count = users.entry(user.clone()).or_default();
+        if *count >= limit {
+            return Err(TooMany);
+        }
+        *count += 1;
+        Ok(())
+    }
+
+    /// A connection of the user has ended.
+    pub(crate) fn free_place(&self, user: &UserId) {
+        let mut users = self.lock_users();
+        let Some(count) = users.get_mut(user) else { return };
+        *count -= 1;
+        if *count == 0 {
+            users.remove(user);
+        }
+    }
+
+    fn lock_users(&self) -> std::sync::MutexGuard<'_, HashMap<UserId, usize>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The encoding to use for a client that wants `encoding` where nothing is to be compressed.
+    pub(crate) fn plain(&self, encoding: EncodingId) -> EncodingId {
+        self.encodings[encoding.index()].plain
     }
 
     pub(crate) fn inbox(&self, shard: ShardId) -> &Inbox {
@@ -69,34 +152,42 @@ impl Node {
         }
     }
 
-    pub(crate) fn delivery(&self, publication: Arc<Publication>) -> Arc<Delivery> {
+    pub(crate) fn delivery(&self, event: Event) -> Arc<Delivery> {
         let encoded = self.encodings.iter().map(|_| OnceLock::new()).collect();
-        Arc::new(Delivery { publication, encoded })
+        Arc::new(Delivery { event, encoded })
     }
 }
 
 impl Deliver for Node {
-    fn deliver(&self, shards: ShardSet, publication: Arc<Publication>) {
-        let delivery = self.delivery(publication);
+    fn deliver(&self, shards: ShardSet, event: Event) {
+        let delivery = self.delivery(event);
         for shard in shards.iter() {
             self.inbox(shard).push(Arc::clone(&delivery));
         }
     }
 }
 
-/// A publication on its way to the subscribers of this node: each encoding is made at most once.
+/// The user has as many connections as allowed.
+#[derive(Debug)]
+pub(crate) struct TooMany;
+
+/// An event on its way to the subscribers of this node: each encoding is made at most once.
 pub(crate) struct Delivery {
-    pub publication: Arc<Publication>,
+    pub event: Event,
     encoded: Box<[OnceLock<Bytes>]>,
 }
 
 impl Delivery {
     pub fn channel(&self) -> &ChannelName {
-        &self.publication.draft.channel
+        self.event.channel()
     }
 
     fn encoded(&self, node: &Node, encoding: EncodingId) -> &Bytes {
         let index = encoding.index();
-        self.encoded[index].get_or_init(|| node.encodings[index].publication(&self.publication))
+        let encode = &node.encodings[index].encode;
+        self.encoded[index].get_or_init(|| match &self.event {
+            Event::Publication(publication) => encode.publication(publication),
+            Event::Presence(change) => encode.presence(change),
+        })
     }
 }

@@ -1,9 +1,14 @@
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use duplex_core::{Budget, ClientId, CloseReason, EncodingId, FrameQueue, Link, Protocol};
+use duplex_core::{
+    Budget, ClientId, CloseReason, Command, EncodingId, FrameQueue, Identity, Link, Protocol, Ticket,
+};
 
 use crate::hub::{Place, Subscription};
+use crate::lag::Lag;
+use crate::outboxes::Outboxes;
 use crate::settings::Settings;
 use crate::wheel::{Tick, Wheel};
 
@@ -12,6 +17,14 @@ use crate::wheel::{Tick, Wheel};
 pub struct SessionKey {
     pub(crate) index: u32,
     pub(crate) serial: u32,
+}
+
+impl SessionKey {
+    /// A number below `range` that differs from session to session: consecutive serials times the golden ratio spread evenly.
+    pub(crate) fn spread(self, range: u32) -> u32 {
+        let spread = u64::from(self.serial.wrapping_mul(0x9E37_79B9)) * u64::from(range);
+        (spread >> 32) as u32
+    }
 }
 
 /// What the shard keeps for a client.
@@ -32,6 +45,23 @@ pub(crate) struct Session {
     pub protocol: Box<dyn Protocol>,
     pub subscriptions: Vec<Subscription>,
     pub client: ClientId,
+    pub introduction: Introduction,
+    /// When its token is no good any more, ms of the shard's clock.
+    pub expires_ms: u64,
+    /// Commands whose answer is awaited.
+    pub in_flight: u32,
+    pub lag: Option<Box<Lag>>,
+    /// What it may still publish, in namespaces that limit it. The namespace is told by its first limited channel's policy.
+    pub publications: Vec<(usize, Budget)>,
+}
+
+/// Whether it is known who the client is.
+pub(crate) enum Introduction {
+    /// It has not said `connect`. A door may know already who it is.
+    Awaited(Option<Arc<Identity>>),
+    /// Its token is being checked; these commands came meanwhile.
+    Checking(Vec<(Ticket, Command)>),
+    Done(Arc<Identity>),
 }
 
 /// What a session is at, and so what its deadline means.
@@ -77,17 +107,31 @@ pub(crate) enum Queued {
 }
 
 impl Session {
-    /// Queues a frame, of at most `bytes_max` in all. One frame fits always.
+    /// Queues a frame. One frame fits always.
     #[inline]
-    pub fn queue(&mut self, frame: Bytes, bytes_max: usize) -> Queued {
+    pub fn queue(&mut self, frame: Bytes, outboxes: &mut Outboxes) -> Queued {
         if self.phase == Phase::Closing {
             return Queued::Behind;
         }
-        if !self.outbox.is_empty() && self.outbox.bytes() + frame.len() > bytes_max {
+        if !self.outbox.is_empty() && self.outbox.bytes() + frame.len() > outboxes.client_max() {
             return Queued::Full;
         }
+        outboxes.add(frame.len());
         self.outbox.push(frame);
         self.mark_dirty()
+    }
+
+    /// Who the client is, once that is known.
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match &self.introduction {
+            Introduction::Done(identity) => Some(identity),
+            Introduction::Awaited(_) | Introduction::Checking(_) => None,
+        }
+    }
+
+    /// Memory of what waits for it, bytes.
+    pub fn waiting(&self) -> usize {
+        self.outbox.bytes() + self.lag.as_ref().map_or(0, |lag| lag.bytes())
     }
 
     #[inline]
@@ -109,31 +153,41 @@ impl Session {
     pub fn heard(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) {
         self.heard_ms = now_ms;
         if self.phase == Phase::Pinged {
-            self.phase = Phase::Live;
-            self.wait_until(now_ms + u64::from(self.beat_ms(settings)), key, wheel);
+            self.live(settings, key, wheel);
         }
+    }
+
+    /// From now on it is looked after by heartbeats.
+    pub fn live(&mut self, settings: &Settings, key: SessionKey, wheel: &mut Wheel) {
+        self.phase = Phase::Live;
+        self.wait_until(self.next_look_ms(settings), key, wheel);
+    }
+
+    /// When a live session must be looked at next.
+    fn next_look_ms(&self, settings: &Settings) -> u64 {
+        (self.heard_ms + u64::from(self.beat_ms(settings))).min(self.expires_ms)
     }
 
     /// Its entry in the wheel has come up: what is due?
     pub fn due(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) -> Due {
-        let silent_at = self.heard_ms + u64::from(self.beat_ms(settings));
         match self.phase {
             // A deadline more than a turn of the wheel away comes up early.
             _ if self.due_ms > now_ms => self.wait_until(self.due_ms, key, wheel),
             Phase::Opening => return Due::Close(&CloseReason::STALE),
             Phase::Closing => self.link.abort(),
             Phase::Pinged => return Due::Close(&CloseReason::NO_PONG),
-            Phase::Live if silent_at <= now_ms => return Due::Heartbeat,
-            Phase::Live => self.wait_until(silent_at, key, wheel),
+            Phase::Live if self.expires_ms <= now_ms => return Due::Close(&CloseReason::EXPIRED),
+            Phase::Live if self.next_look_ms(settings) <= now_ms => return Due::Heartbeat,
+            Phase::Live => self.wait_until(self.next_look_ms(settings), key, wheel),
         }
         Due::Later
     }
 
     /// After how much silence this client gets a heartbeat: 80 to 100 % of the setting, so that clients that came at once
-    /// are not pinged at once. Consecutive serials times the golden ratio spread evenly.
-    pub fn beat_ms(&self, settings: &Settings) -> u32 {
-        let spread = u64::from(self.serial.wrapping_mul(0x9E37_79B9)) * u64::from(settings.heartbeat_ms / 5);
-        settings.heartbeat_ms - (spread >> 32) as u32
+    /// are not pinged at once.
+    fn beat_ms(&self, settings: &Settings) -> u32 {
+        let key = SessionKey { index: 0, serial: self.serial };
+        settings.heartbeat_ms - key.spread(settings.heartbeat_ms / 5)
     }
 
     /// Its subscription to a channel.
@@ -141,9 +195,14 @@ impl Session {
         self.subscriptions.iter().copied().find(|subscription| subscription.channel == channel)
     }
 
+    /// The same, to be changed.
+    pub fn subscription_mut(&mut self, channel: u32) -> Option<&mut Subscription> {
+        self.subscriptions.iter_mut().find(|subscription| subscription.channel == channel)
+    }
+
     /// Notes where it now stands in a channel.
     pub fn set_place(&mut self, channel: u32, place: Place) {
-        if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.channel == channel) {
+        if let Some(subscription) = self.subscription_mut(channel) {
             subscription.place = place;
         }
     }

@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use duplex_core::{
-    Broker, Budget, ClientId, CloseReason, EncodingId, Frame, FrameQueue, Heartbeat, Link, Protocol, ShardId,
-    Spent, Step, Steps,
+    Backend, Broker, Budget, ClientId, CloseReason, EncodingId, Frame, FrameQueue, Heartbeat, Identity, Link,
+    Presence, Protocol, ShardId, Spent, Step, Steps,
 };
 use slab::Slab;
 
 use crate::hub::Hub;
 use crate::node::Node;
-use crate::session::{Due, Phase, Queued, Sending, Session, SessionKey};
+use crate::outboxes::Outboxes;
+use crate::policy::Namespaces;
+use crate::session::{Due, Introduction, Phase, Queued, Sending, Session, SessionKey};
 use crate::settings::Settings;
 use crate::wheel::{Tick, Wheel};
 
@@ -24,7 +26,10 @@ pub struct Shard {
     pub(crate) id: ShardId,
     pub(crate) node: Arc<Node>,
     pub(crate) broker: Arc<dyn Broker>,
-    pub(crate) settings: Settings,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) settings: Cell<Settings>,
+    pub(crate) namespaces: RefCell<Arc<Namespaces>>,
     /// Never borrowed across an await or a call that leads back into the shard.
     pub(crate) state: RefCell<State>,
 }
@@ -35,6 +40,13 @@ pub(crate) struct Sessions(Slab<Session>);
 pub(crate) struct State {
     pub sessions: Sessions,
     pub hub: Hub,
+    pub outboxes: Outboxes,
+    /// Sessions that wait for their rate to allow another delivery.
+    pub paced: Vec<SessionKey>,
+    /// How far the check of positions has come.
+    pub checked: usize,
+    /// What the outboxes held when the node was last told.
+    told_bytes: usize,
     /// Outboxes to be flushed at the end of the turn.
     pub dirty: VecDeque<SessionKey>,
     pub wheel: Wheel,
@@ -52,26 +64,69 @@ pub struct Opening {
     pub protocol: Box<dyn Protocol>,
     /// The wire form in which it wants publications.
     pub encoding: EncodingId,
+    /// Who it is, if that is known before it says `connect`.
+    pub identity: Option<Identity>,
+}
+
+/// What a shard stands on.
+#[derive(Clone)]
+#[allow(missing_docs)]
+pub struct Ground {
+    pub node: Arc<Node>,
+    pub broker: Arc<dyn Broker>,
+    pub presence: Arc<dyn Presence>,
+    pub backend: Arc<dyn Backend>,
 }
 
 impl Shard {
     /// A shard without clients. Its clock stands at 0 ms until the first [`tick`](Self::tick).
-    pub fn new(id: ShardId, node: Arc<Node>, broker: Arc<dyn Broker>, settings: Settings) -> Rc<Self> {
+    pub fn new(id: ShardId, ground: Ground, settings: Settings, namespaces: Arc<Namespaces>) -> Rc<Self> {
+        let Ground { node, broker, presence, backend } = ground;
         let state = State {
             sessions: Sessions::default(),
             hub: Hub::default(),
+            outboxes: Outboxes::new(&settings, node.shards().count()),
+            paced: Vec::new(),
+            checked: 0,
+            told_bytes: 0,
             dirty: VecDeque::new(),
             wheel: Wheel::new(),
             now_ms: 0,
             serial: 0,
             spare: Steps::new(),
         };
-        Rc::new(Self { id, node, broker, settings, state: RefCell::new(state) })
+        let (settings, namespaces) = (Cell::new(settings), RefCell::new(namespaces));
+        Rc::new(Self {
+            id,
+            node,
+            broker,
+            presence,
+            backend,
+            settings,
+            namespaces,
+            state: RefCell::new(state),
+        })
+    }
+
+    /// From now on these settings and policies hold, also for those who are connected.
+    pub fn reconfigure(&self, settings: Settings, namespaces: Arc<Namespaces>) {
+        let state = &mut *self.state.borrow_mut();
+        state.outboxes.set(&settings, self.node.shards().count());
+        state.hub.set_policies(|name| namespaces.of(name).ok().cloned());
+        // What was spent was counted against the policies before.
+        state.sessions.0.iter_mut().for_each(|(_, session)| session.publications.clear());
+        self.settings.set(settings);
+        *self.namespaces.borrow_mut() = namespaces;
+    }
+
+    /// The policies that hold now.
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        Arc::clone(&self.namespaces.borrow())
     }
 
     /// Begins a session.
     pub fn open(self: &Rc<Self>, opening: Opening) -> SessionKey {
-        let key = self.state.borrow_mut().insert(opening, self.settings.connect_ms);
+        let key = self.state.borrow_mut().insert(opening, self.settings.get().connect_ms);
         self.node.gauges.sessions.fetch_add(1, Relaxed);
         self.converse(key, |protocol, steps| protocol.open(steps));
         key
@@ -79,16 +134,16 @@ impl Shard {
 
     /// The client sent `frame`.
     pub fn receive(self: &Rc<Self>, key: SessionKey, frame: Frame<'_>) {
+        let rate = self.settings.get().messages;
         let spent = {
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.live(key) else { return };
-            session.heard(&self.settings, key, *now_ms, wheel);
-            session.messages.spend(1, self.settings.messages, *now_ms)
+            session.heard(&self.settings.get(), key, *now_ms, wheel);
+            session.messages.spend(1, rate, *now_ms)
         };
         match spent {
             Spent::Within => self.converse(key, |protocol, steps| protocol.receive(frame, steps)),
             Spent::Over => {
-                let rate = self.settings.messages;
                 let detail = format!("more than {} messages per second", rate.per_second);
                 self.close(key, &CloseReason::TOO_MANY_MESSAGES, &detail);
             }
@@ -99,7 +154,7 @@ impl Shard {
     pub fn heard(&self, key: SessionKey) {
         let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
         if let Some(session) = sessions.get(key) {
-            session.heard(&self.settings, key, *now_ms, wheel);
+            session.heard(&self.settings.get(), key, *now_ms, wheel);
         }
     }
 
@@ -122,17 +177,36 @@ impl Shard {
     /// Closes a session: it leaves its channels now, and its link when the farewell is out or the time for it is over.
     /// `detail` is for the client's developer and may be empty.
     pub fn close(&self, key: SessionKey, reason: &'static CloseReason, detail: &str) {
+        self.dismiss(key, reason, detail, None);
+    }
+
+    /// The same; `after_ms` is when the client should come back.
+    fn dismiss(&self, key: SessionKey, reason: &'static CloseReason, detail: &str, after_ms: Option<u32>) {
         let state = &mut *self.state.borrow_mut();
         let Some(session) = state.sessions.live(key) else { return };
         tracing::debug!(client = %session.client, code = reason.code, detail, "closing");
+        self.node.gauges.count_closed(reason);
+        let before = session.waiting();
+        session.lag = None;
         if *reason == CloseReason::SLOW {
             session.outbox.clear();
         }
+        let mut steps = std::mem::take(&mut state.spare);
+        session.protocol.closing(reason, after_ms, &mut steps);
+        for step in steps.drain(..) {
+            if let Step::Send(message) = step {
+                session.outbox.push(session.link.frame(message));
+            }
+        }
+        state.spare = steps;
         if let Some(farewell) = session.link.farewell(reason, detail) {
             session.outbox.push(farewell);
         }
+        state.outboxes.remove(before);
+        state.outboxes.add(session.waiting());
         session.phase = Phase::Closing;
-        session.wait_until(state.now_ms + u64::from(self.settings.close_ms), key, &mut state.wheel);
+        let due_ms = state.now_ms + u64::from(self.settings.get().close_ms);
+        session.wait_until(due_ms, key, &mut state.wheel);
         if session.mark_dirty() == Queued::First {
             self.dirty(state, key);
         }
@@ -146,14 +220,28 @@ impl Shard {
             return;
         }
         self.leave_channels(&mut state, key);
-        state.sessions.0.remove(key.index as usize);
+        let session = state.sessions.0.remove(key.index as usize);
+        state.outboxes.remove(session.waiting());
+        if let Some(user) = session.identity().and_then(|identity| identity.user.as_ref()) {
+            self.node.free_place(user);
+        }
         self.node.gauges.sessions.fetch_sub(1, Relaxed);
     }
 
-    /// Closes all sessions.
-    pub fn close_all(&self, reason: &'static CloseReason) {
-        let keys = self.state.borrow().sessions.keys();
-        keys.into_iter().for_each(|key| self.close(key, reason, ""));
+    /// Closes up to `count` sessions because the server stops; they are asked to come back spread over `spread_ms`. Says
+    /// how many are left to be closed.
+    pub fn send_away(&self, count: usize, spread_ms: u32) -> usize {
+        let live = self.state.borrow().sessions.live_keys();
+        for key in live.iter().take(count) {
+            self.dismiss(*key, &CloseReason::RESTART, "", Some(1 + key.spread(spread_ms)));
+        }
+        live.len().saturating_sub(count)
+    }
+
+    /// Closes the sessions that are meant.
+    pub(crate) fn close_those(&self, whom: &crate::Whom, reason: &'static CloseReason) {
+        let meant = self.state.borrow().sessions.those(whom);
+        meant.into_iter().for_each(|key| self.close(key, reason, ""));
     }
 
     /// Sessions on this shard.
@@ -162,11 +250,22 @@ impl Shard {
     }
 
     /// Time has come to `now_ms` of the shard's clock; call it about every 100 ms.
-    pub fn tick(&self, now_ms: u64) {
+    pub fn tick(self: &Rc<Self>, now_ms: u64) {
         self.state.borrow_mut().now_ms = now_ms;
+        self.send_paced();
+        self.check_positions();
+        self.tell_bytes();
         while let Some((tick, keys)) = { self.state.borrow_mut().wheel.turn(now_ms) } {
             keys.into_iter().for_each(|key| self.look_at(key, tick));
         }
+    }
+
+    /// Tells the node what waits for clients here.
+    fn tell_bytes(&self) {
+        let State { outboxes, told_bytes, .. } = &mut *self.state.borrow_mut();
+        let total = &self.node.gauges.outbox_bytes;
+        total.fetch_add(outboxes.bytes(), Relaxed);
+        total.fetch_sub(std::mem::replace(told_bytes, outboxes.bytes()), Relaxed);
     }
 
     /// A deadline of this session may be over.
@@ -174,7 +273,7 @@ impl Shard {
         let due = {
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.get(key).filter(|session| session.entry == tick) else { return };
-            session.due(&self.settings, key, *now_ms, wheel)
+            session.due(&self.settings.get(), key, *now_ms, wheel)
         };
         match due {
             Due::Later => {}
@@ -186,15 +285,22 @@ impl Shard {
     /// Sends a heartbeat to a silent client.
     fn beat(&self, key: SessionKey) {
         let frame = {
+            let settings = self.settings.get();
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.live(key) else { return };
-            let (frame, phase, wait_ms) = match session.link.heartbeat() {
-                Heartbeat::Ping(frame) => (frame, Phase::Pinged, self.settings.pong_ms),
-                Heartbeat::Comment(frame) => (frame, Phase::Live, session.beat_ms(&self.settings)),
-            };
-            session.phase = phase;
-            session.wait_until(*now_ms + u64::from(wait_ms), key, wheel);
-            frame
+            match session.link.heartbeat() {
+                Heartbeat::Ping(frame) => {
+                    session.phase = Phase::Pinged;
+                    session.wait_until(*now_ms + u64::from(settings.pong_ms), key, wheel);
+                    frame
+                }
+                Heartbeat::Comment(frame) => {
+                    // Nothing will be heard of it, so its silence is counted from here.
+                    session.heard_ms = *now_ms;
+                    session.live(&settings, key, wheel);
+                    frame
+                }
+            }
         };
         self.push(key, |_| frame);
     }
@@ -224,16 +330,18 @@ impl Shard {
 
     /// Queues a frame for a session and sees to it that it is flushed.
     pub(crate) fn push(&self, key: SessionKey, frame: impl FnOnce(&dyn Link) -> Bytes) {
-        let mut state = self.state.borrow_mut();
-        let Some(session) = state.sessions.live(key) else { return };
-        let frame = frame(&*session.link);
-        match session.queue(frame, self.settings.outbox_bytes) {
-            Queued::First => self.dirty(&mut state, key),
-            Queued::Behind => {}
-            Queued::Full => {
-                drop(state);
-                self.close(key, &CloseReason::SLOW, "");
+        let queued = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(session) = state.sessions.live(key) else { return };
+            let frame = frame(&*session.link);
+            let queued = session.queue(frame, &mut state.outboxes);
+            if queued == Queued::First {
+                self.dirty(state, key);
             }
+            queued
+        };
+        if queued == Queued::Full {
+            self.close(key, &CloseReason::SLOW, "");
         }
     }
 
@@ -255,7 +363,7 @@ impl Shard {
 
 impl State {
     fn insert(&mut self, opening: Opening, connect_ms: u32) -> SessionKey {
-        let Opening { link, protocol, encoding } = opening;
+        let Opening { link, protocol, encoding, identity } = opening;
         self.serial = self.serial.wrapping_add(1);
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
@@ -275,6 +383,11 @@ impl State {
             protocol,
             subscriptions: Vec::new(),
             client: ClientId::from_random(random),
+            introduction: Introduction::Awaited(identity.map(Arc::new)),
+            expires_ms: u64::MAX,
+            in_flight: 0,
+            lag: None,
+            publications: Vec::new(),
         });
         key
     }
@@ -299,11 +412,17 @@ impl Sessions {
         &mut self.0[index as usize]
     }
 
-    /// All sessions.
-    fn keys(&self) -> Vec<SessionKey> {
-        self.0
-            .iter()
-            .map(|(index, session)| SessionKey { index: index as u32, serial: session.serial })
-            .collect()
+    /// Those that are not closing.
+    fn live_keys(&self) -> Vec<SessionKey> {
+        let live = self.0.iter().filter(|(_, session)| session.phase != Phase::Closing);
+        live.map(|(index, session)| SessionKey { index: index as u32, serial: session.serial }).collect()
+    }
+
+    /// Those that are meant.
+    fn those(&self, whom: &crate::Whom) -> Vec<SessionKey> {
+        let is_meant =
+            |session: &Session| session.identity().is_some_and(|identity| whom.is(session.client, identity));
+        let meant = self.0.iter().filter(|(_, session)| is_meant(session));
+        meant.map(|(index, session)| SessionKey { index: index as u32, serial: session.serial }).collect()
     }
 }

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use duplex_core::{CloseReason, Written};
+use duplex_core::{ChannelName, CloseReason, Written};
 
-use crate::hub::Group;
+use crate::fan::Fan;
+use crate::hub::Run;
 use crate::node::Delivery;
-use crate::session::{Phase, Queued, Sending, Session, SessionKey};
+use crate::session::{Phase, Sending, SessionKey};
 use crate::shard::{Shard, State};
 
 /// Publications of one channel joined into one piece for its subscribers, at most.
@@ -34,51 +34,49 @@ impl Shard {
     /// Puts what waits in the inbox into the outboxes of subscribers.
     pub fn drain(&self) {
         let waiting = self.node.inbox(self.id).take();
-        let mut slow = Vec::new();
+        let (mut slow, mut broken) = (Vec::new(), waiting.missed);
         for run in
             waiting.deliveries.chunk_by(|a, b| a.channel() == b.channel()).flat_map(|run| run.chunks(RUN_MAX))
         {
-            self.fan_out(run, &mut slow);
+            if let Err(Broken) = self.fan_out(run, &mut slow) {
+                broken.insert(run[0].channel().clone());
+            }
         }
         for key in slow {
             self.close(key, &CloseReason::SLOW, "");
         }
-        for channel in waiting.missed {
-            tracing::warn!(?channel, "deliveries were dropped because this shard's inbox is full");
-            for key in self.keys(&channel) {
-                self.close(key, &CloseReason::INSUFFICIENT_STATE, "");
-            }
+        for channel in broken {
+            tracing::warn!(?channel, "publications did not arrive at a shard; its subscribers must recover");
+            self.give_up_channel(&channel);
+        }
+        for note in waiting.notes {
+            self.close_those(&note.whom, note.reason);
         }
     }
 
-    /// Publications of one channel to its subscribers: encoded once per group, one piece for each member.
-    fn fan_out(&self, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
-        let state = &mut *self.state.borrow_mut();
-        let State { sessions, hub, dirty, .. } = state;
+    /// Publications of one channel to its subscribers. Those who have too much waiting are added to `slow`.
+    fn fan_out(&self, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) -> Result<(), Broken> {
+        let State { sessions, hub, dirty, outboxes, paced, now_ms, .. } = &mut *self.state.borrow_mut();
         let was_clean = dirty.is_empty();
-        for Group { encoding, members } in hub.deliver(run[0].channel(), run) {
-            let piece: Bytes = self.node.encode(run, *encoding);
-            for &index in members {
-                let session = sessions.member(index);
-                match session.queue(piece.clone(), self.settings.outbox_bytes) {
-                    Queued::First => dirty.push_back(SessionKey { index, serial: session.serial }),
-                    Queued::Behind => {}
-                    Queued::Full => slow.push(SessionKey { index, serial: session.serial }),
-                }
+        match hub.deliver(run[0].channel(), run) {
+            Run::Gap => return Err(Broken),
+            Run::Nothing => {}
+            Run::Next(channel, run) => {
+                let node = &self.node;
+                Fan { node, sessions, outboxes, dirty, paced, now_ms: *now_ms }.out(channel, run, slow);
             }
         }
         if was_clean && !dirty.is_empty() {
             self.node.inbox(self.id).wake.notify_one();
         }
+        Ok(())
     }
 
-    fn keys(&self, channel: &duplex_core::ChannelName) -> Vec<SessionKey> {
+    pub(crate) fn keys(&self, channel: &ChannelName) -> Vec<SessionKey> {
         let state = &mut *self.state.borrow_mut();
         let members = state.hub.members(channel);
-        members
-            .into_iter()
-            .map(|index| SessionKey { index, serial: state.sessions.member(index).serial })
-            .collect()
+        let key = |index| SessionKey { index, serial: state.sessions.member(index).serial };
+        members.into_iter().map(key).collect()
     }
 
     /// Writes the outboxes that have something to write, up to a limit.
@@ -86,12 +84,34 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         for _ in 0..FLUSHES_MAX {
             let Some(key) = state.dirty.pop_front() else { return Flushed::All };
-            let Some(session) = state.sessions.get(key) else { continue };
-            write(session);
+            self.write(state, key);
         }
         if state.dirty.is_empty() { Flushed::All } else { Flushed::Some }
     }
+
+    /// One write of all that waits. A dead link ends the session by itself: its transport sees the same error.
+    fn write(&self, state: &mut State, key: SessionKey) {
+        let Some(session) = state.sessions.get(key) else { return };
+        let before = session.outbox.bytes();
+        session.sending = match session.link.write(&mut session.outbox) {
+            Written::All => Sending::Idle,
+            Written::Blocked => Sending::Blocked,
+            Written::Dead => {
+                session.outbox.clear();
+                session.phase = Phase::Closing;
+                session.link.abort();
+                Sending::Blocked
+            }
+        };
+        state.outboxes.remove(before - session.outbox.bytes());
+        if session.sending == Sending::Idle && session.lag.is_some() {
+            self.catch_up(state, key);
+        }
+    }
 }
+
+/// A publication before this one is missing.
+struct Broken;
 
 /// Whether all dirty outboxes were flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,18 +119,4 @@ impl Shard {
 pub enum Flushed {
     All,
     Some,
-}
-
-/// One write of all that waits. A dead link ends the session by itself: its transport sees the same error.
-fn write(session: &mut Session) {
-    session.sending = match session.link.write(&mut session.outbox) {
-        Written::All => Sending::Idle,
-        Written::Blocked => Sending::Blocked,
-        Written::Dead => {
-            session.outbox.clear();
-            session.phase = Phase::Closing;
-            session.link.abort();
-            Sending::Blocked
-        }
-    };
 }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use duplex_core::{
-    Answer, ChannelName, Command, Encode, Epoch, Frame, Message, Position, Protocol, Publication, Step,
-    Steps, Ticket,
+    Answer, Change, ChannelName, CloseReason, Command, Encode, Epoch, Frame, Message, Position,
+    PresenceChange, Protocol, Publication, Return, Step, Steps, Ticket,
 };
 
 use crate::publication::{Standing, write_json, write_publication, write_text};
@@ -12,26 +12,46 @@ use crate::publication::{Standing, write_json, write_publication, write_text};
 /// How long an `EventSource` waits before it reconnects, ms.
 const RETRY_MS: u32 = 2_000;
 
+/// The same after it was told to stay away, ms.
+const RETRY_LATER_MS: u32 = 300_000;
+
 /// One `EventSource`.
 #[derive(Debug)]
 pub struct EventSource {
-    subscriptions: Vec<(ChannelName, Option<Position>)>,
+    channels: Vec<ChannelName>,
+    /// What it has seen last. `Some(None)` is an id that this server did not give out.
+    seen: Option<Option<(ChannelName, Position)>>,
 }
 
 impl EventSource {
-    /// Subscribes to `channels`. `last_event_id` is what the `EventSource` saw last, if it comes back: the channel named
-    /// in it is recovered; for the others the client is told that they start fresh.
+    /// Subscribes to `channels`, and to those in its token. `last_event_id` is what the `EventSource` saw last, if it comes
+    /// back: the channel named in it is recovered; for the others the client is told that they start fresh.
     pub fn new(channels: Vec<ChannelName>, last_event_id: Option<&str>) -> Self {
+        Self { channels, seen: last_event_id.map(parse_id) }
+    }
+
+    fn since(&self, channel: &ChannelName) -> Option<Position> {
         // A cursor that says nothing about a channel asks for more than any history has, and so is told "not recovered".
         const NOWHERE: Position = Position { epoch: Epoch::NONE, offset: u64::MAX };
-        let cursor = last_event_id.map(parse_id);
-        let since = |channel: &ChannelName| match &cursor {
+        match &self.seen {
             None => None,
             Some(Some((name, position))) if name == channel => Some(*position),
             Some(_) => Some(NOWHERE),
-        };
-        let subscriptions = channels.into_iter().map(|channel| (channel.clone(), since(&channel))).collect();
-        Self { subscriptions }
+        }
+    }
+
+    fn subscribe(&mut self, join: Vec<ChannelName>, steps: &mut Steps) {
+        let mut channels = std::mem::take(&mut self.channels);
+        for channel in join {
+            if !channels.contains(&channel) {
+                channels.push(channel);
+            }
+        }
+        for channel in channels {
+            let since = self.since(&channel);
+            steps.push_back(Step::Ask(Ticket(0), Command::Subscribe { channel, since, token: None }));
+        }
+        self.seen = None;
     }
 }
 
@@ -39,10 +59,7 @@ impl Protocol for EventSource {
     fn open(&mut self, steps: &mut Steps) {
         let retry = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
         steps.push_back(Step::Send(Message::Text(retry)));
-        steps.push_back(Step::Ask(Ticket(0), Command::Connect));
-        for (channel, since) in std::mem::take(&mut self.subscriptions) {
-            steps.push_back(Step::Ask(Ticket(0), Command::Subscribe { channel, since }));
-        }
+        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None }));
     }
 
     fn receive(&mut self, _: Frame<'_>, _: &mut Steps) {}
@@ -60,12 +77,32 @@ impl Protocol for EventSource {
                 write_json(&refusal.message, &mut out);
                 out.push(b'}');
             }
-            Answer::Connected { .. }
+            Answer::Connected { join, .. } => return self.subscribe(join, steps),
+            // It never asks for these.
+            Answer::Refreshed { .. }
             | Answer::Unsubscribed { .. }
             | Answer::Published { .. }
+            | Answer::Present { .. }
+            | Answer::Counted { .. }
+            | Answer::Called { .. }
             | Answer::History { .. } => return,
         }
         out.extend_from_slice(b"\n\n");
+        steps.push_back(Step::Send(Message::Text(Bytes::from(out))));
+    }
+
+    fn closing(&mut self, reason: &'static CloseReason, after_ms: Option<u32>, steps: &mut Steps) {
+        // An EventSource comes back whatever happens; all that can be said is when.
+        let after_ms = after_ms.or((reason.then == Return::Stay).then_some(RETRY_LATER_MS));
+        let Some(after_ms) = after_ms else { return };
+        let code = reason.code;
+        let mut out = Vec::new();
+        write_text(
+            format_args!("retry: {after_ms}\nevent: $closing\ndata: {{\"code\":{code},\"message\":"),
+            &mut out,
+        );
+        write_json(reason.sentence, &mut out);
+        out.extend_from_slice(b"}\n\n");
         steps.push_back(Step::Send(Message::Text(Bytes::from(out))));
     }
 }
@@ -95,6 +132,19 @@ impl Encode for Events {
         }
         out.push(b'\n');
         Bytes::from(out)
+    }
+
+    fn presence(&self, change: &PresenceChange) -> Bytes {
+        let event: &[u8] = match change.change {
+            Change::Joined => b"event: $joined\ndata: ",
+            Change::Left => b"event: $left\ndata: ",
+        };
+        // Info passes through as the token had it, and may have line breaks between its tokens.
+        let body = crate::presence_change(change).into_iter().map(|byte| match byte {
+            b'\r' | b'\n' => b' ',
+            byte => byte,
+        });
+        Bytes::from_iter(event.iter().copied().chain(body).chain(*b"\n\n"))
     }
 }
 
@@ -151,13 +201,28 @@ mod tests {
     #[test]
     fn a_cursor_counts_for_its_own_channel_and_the_others_start_fresh() {
         let since = |id| {
-            let subscriptions = EventSource::new(vec![name("a:b"), name("c")], id).subscriptions;
-            subscriptions.iter().map(|(_, since)| since.map(|since| since.offset)).collect::<Vec<_>>()
+            let source = EventSource::new(Vec::new(), id);
+            ["a:b", "c"].map(|channel| source.since(&name(channel)).map(|since| since.offset))
         };
         assert_eq!(since(None), [None, None]);
         assert_eq!(since(Some("ab:7:a:b")), [Some(7), Some(u64::MAX)]);
         for forged in ["", "x", "ab:7", "ab:-1:c", "zz:1:c", "ab:1:\n"] {
             assert_eq!(since(Some(forged)), [Some(u64::MAX), Some(u64::MAX)], "{forged:?}");
         }
+    }
+
+    #[test]
+    fn channels_of_the_address_and_of_the_token_are_subscribed_to_once() {
+        let mut source = EventSource::new(vec![name("a"), name("b")], None);
+        let join = vec![name("b"), name("c")];
+        let client = duplex_core::ClientId::from_random([0; 16]);
+        let mut steps = Steps::new();
+        let connected = Answer::Connected { client, user: None, expires_in_ms: None, join };
+        source.answer(Ticket(0), connected, &mut steps);
+        let asked = steps.iter().map(|step| match step {
+            Step::Ask(_, Command::Subscribe { channel, .. }) => &**channel,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(asked.collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 }

@@ -11,6 +11,9 @@ pub mod eventsource;
 pub mod echo;
 mod publication;
 mod history;
+mod presence;
 
 pub use history::{HistoryError, HistoryRequest, history};
+pub(crate) use presence::presence_change;
+pub use presence::{attendance, present};
 pub use publication::{PublicationError, Publish, PublishRequest};

@@ -27,6 +27,17 @@ pub struct PublishRequest<'a> {
     idempotency_key: Option<Cow<'a, str>>,
 }
 
+/// What a caller writes: `{"method":…,"data":…}`, with `args` in the place of `data` if it likes.
+#[derive(Debug, Deserialize)]
+pub(crate) struct CallRequest<'a> {
+    #[serde(borrow)]
+    method: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    args: Option<&'a RawValue>,
+}
+
 /// A publication that was checked.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -53,6 +64,8 @@ pub enum PublicationError {
     Channel(NameError),
     #[error("event: {0}")]
     Event(NameError),
+    #[error("method: {0}")]
+    Method(NameError),
     #[error("data: {0}")]
     Data(JsonError),
     #[error("args: {0}")]
@@ -77,16 +90,28 @@ impl PublishRequest<'_> {
             Some(event) => EventName::parse(&event).map_err(PublicationError::Event)?,
             None => EventName::default(),
         };
-        let payload = match (self.data, self.args) {
-            (Some(data), None) => Payload::Data(Json::check(data).map_err(PublicationError::Data)?),
-            (None, Some(args)) if !args.get().starts_with('[') => return Err(PublicationError::ArgsNotArray),
-            (None, Some(args)) => Payload::Args(Json::check(args).map_err(PublicationError::Args)?),
-            (None, None) => return Err(PublicationError::NoPayload),
-            (Some(_), Some(_)) => return Err(PublicationError::TwoPayloads),
-        };
+        let payload = payload(self.data, self.args)?;
         let tags = Tags::parse(self.tags).map_err(PublicationError::Tags)?;
         let key = self.idempotency_key.map(|key| IdempotencyKey::parse(&key)).transpose();
         Ok(Publish { channel, event, payload, tags, key: key.map_err(PublicationError::Key)? })
+    }
+}
+
+impl CallRequest<'_> {
+    /// Checks every part.
+    pub fn check(self) -> Result<(EventName, Payload), PublicationError> {
+        let method = EventName::parse(&self.method).map_err(PublicationError::Method)?;
+        Ok((method, payload(self.data, self.args)?))
+    }
+}
+
+fn payload(data: Option<&RawValue>, args: Option<&RawValue>) -> Result<Payload, PublicationError> {
+    match (data, args) {
+        (Some(data), None) => Json::check(data).map(Payload::Data).map_err(PublicationError::Data),
+        (None, Some(args)) if !args.get().starts_with('[') => Err(PublicationError::ArgsNotArray),
+        (None, Some(args)) => Json::check(args).map(Payload::Args).map_err(PublicationError::Args),
+        (None, None) => Err(PublicationError::NoPayload),
+        (Some(_), Some(_)) => Err(PublicationError::TwoPayloads),
     }
 }
 

@@ -2,21 +2,28 @@
 
 use std::time::Duration;
 
-use duplex_core::{Broker, BrokerError, Draft, ErrorCode, Extent, Past, Position, Refusal};
-use duplex_engine::{code, unix_ms, unrecoverable, within_page};
-use duplex_protocol::{HistoryError, HistoryRequest, PublicationError, Publish, PublishRequest, history};
+use duplex_core::{
+    BrokerError, ChannelName, CloseReason, Draft, ErrorCode, Extent, Past, Position, Refusal, UserId,
+};
+use duplex_engine::{Whom, code, unix_ms, unrecoverable, within_page};
+use duplex_protocol::{
+    HistoryRequest, PublicationError, Publish, PublishRequest, attendance, history, present,
+};
 use duplex_transport::http::{Body, BodyError, content, read_body};
-use http::{Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-/// What a backend can ask for: the last part of the path.
+use crate::doors::{Caller, Site};
+
+/// What a backend can ask for: the last part of the path. See `docs/protocol.md`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Endpoint {
-    /// See `docs/protocol.md`, publishing over HTTP.
     Publish,
-    /// See `docs/protocol.md`, reading history over HTTP.
     History,
+    Presence,
+    PresenceStats,
+    Revoke,
 }
 
 /// What a request body may be.
@@ -32,103 +39,191 @@ impl Endpoint {
         match path.strip_prefix("/api/v1/")? {
             "publish" => Some(Self::Publish),
             "history" => Some(Self::History),
+            "presence" => Some(Self::Presence),
+            "presence_stats" => Some(Self::PresenceStats),
+            "revoke" => Some(Self::Revoke),
             _ => None,
         }
     }
 
     /// Answers a request.
-    pub async fn answer(self, broker: &dyn Broker, body: Incoming, limits: BodyLimits) -> Response<Body> {
-        let (status, mut json) = match self.carry_out(broker, body, limits).await {
+    pub async fn answer(self, site: &Site, caller: &Caller, request: Request<Incoming>) -> Response<Body> {
+        let (status, mut json) = match self.carry_out(site, caller, request).await {
             Ok(json) => (StatusCode::OK, json),
-            Err(failure) => failure.answer(limits.bytes_max),
+            Err(Failure { status, refusal }) => {
+                let error = Problem { code: refusal.code as u16, message: &refusal.message };
+                (status, json(&Failed { error }))
+            }
         };
         json.push(b'\n');
-        content(status, "application/json", json)
+        let mut response = content(status, "application/json", json);
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 
     async fn carry_out(
         self,
-        broker: &dyn Broker,
-        body: Incoming,
-        limits: BodyLimits,
+        site: &Site,
+        caller: &Caller,
+        request: Request<Incoming>,
     ) -> Result<Vec<u8>, Failure> {
-        let body = read_body(body, limits.bytes_max, limits.timeout).await.map_err(Failure::Body)?;
+        authorize(site, caller, &request)?;
+        let BodyLimits { bytes_max, timeout } = site.live().bodies;
+        let body = read_body(request.into_body(), bytes_max, timeout).await;
+        let body = body.map_err(|error| unreadable(error, bytes_max))?;
         match self {
-            Self::Publish => publish(broker, parse(&body)?).await,
-            Self::History => read_history(broker, parse(&body)?).await,
+            Self::Publish => publish(site, parse(&body)?).await,
+            Self::History => read_history(site, parse(&body)?).await,
+            Self::Presence => {
+                let channel = parse::<ChannelRequest>(&body)?.check()?;
+                let limit = site.live().settings.members_listed;
+                let read = site.ground.presence.present(&channel, limit).await?;
+                Ok(present(&channel, &read))
+            }
+            Self::PresenceStats => {
+                let channel = parse::<ChannelRequest>(&body)?.check()?;
+                let read = site.ground.presence.present(&channel, 0).await?;
+                Ok(attendance(&channel, read.attendance))
+            }
+            Self::Revoke => revoke(site, parse(&body)?),
         }
     }
+}
+
+/// Whether the request shows a right key. Whoever shows wrong ones must wait.
+fn authorize(site: &Site, caller: &Caller, request: &Request<Incoming>) -> Result<(), Failure> {
+    let now_ms = unix_ms();
+    let headers = request.headers();
+    let forwarded = headers.get("x-forwarded-for").and_then(|list| list.to_str().ok());
+    let address = site.places.client(caller.peer, forwarded);
+    if !site.places.may_try(address, now_ms) {
+        let message = "too many wrong keys came from this address; wait a few seconds";
+        let refusal = Refusal::new(ErrorCode::TooManyRequests, message);
+        return Err(Failure { status: StatusCode::TOO_MANY_REQUESTS, refusal });
+    }
+    let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    site.authority.admit_backend(authorization).map_err(|refusal| {
+        if authorization.is_some() {
+            site.places.failed(address, now_ms);
+        }
+        Failure { status: StatusCode::UNAUTHORIZED, refusal }
+    })
 }
 
 fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(Failure::Json)
+    serde_json::from_slice(body).map_err(|error| Failure::bad(format_args!("not a right request: {error}")))
 }
 
-async fn publish(broker: &dyn Broker, request: PublishRequest<'_>) -> Result<Vec<u8>, Failure> {
-    let Publish { channel, event, payload, tags, key } = request.check().map_err(Failure::Publication)?;
+async fn publish(site: &Site, request: PublishRequest<'_>) -> Result<Vec<u8>, Failure> {
+    let Publish { channel, event, payload, tags, key } = request.check().map_err(|error| match error {
+        // Right JSON that some subscriber could not parse.
+        PublicationError::Data(_) | PublicationError::Args(_) => {
+            Failure { status: StatusCode::UNPROCESSABLE_ENTITY, refusal: Refusal::bad_request(error) }
+        }
+        error => Failure::bad(error),
+    })?;
     let name = channel.clone();
     let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms(), key };
-    let Position { epoch, offset } = broker.publish(draft).await.map_err(Failure::Broker)?;
+    let retention = site.shard.namespaces().admit(&draft).map_err(|refusal| {
+        let status = match refusal.code {
+            ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::UnknownNamespace => StatusCode::NOT_FOUND,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Failure { status, refusal }
+    })?;
+    let Position { epoch, offset } = site.ground.broker.publish(draft, retention).await?;
     Ok(json(&Published { channel: &name, epoch: epoch.to_string(), offset }))
 }
 
-async fn read_history(broker: &dyn Broker, request: HistoryRequest<'_>) -> Result<Vec<u8>, Failure> {
-    let (channel, page) = request.check().map_err(Failure::History)?;
-    let read = broker.history(&channel, Extent::Page(page)).await.map_err(Failure::Broker)?;
+async fn read_history(site: &Site, request: HistoryRequest<'_>) -> Result<Vec<u8>, Failure> {
+    let (channel, page) = request.check().map_err(Failure::bad)?;
+    let read = site.ground.broker.history(&channel, Extent::Page(page)).await?;
     match read.past {
         Past::Kept(publications) => Ok(history(&channel, read.position, &within_page(publications))),
-        Past::Lost => Err(Failure::Lost),
+        Past::Lost => Err(Failure { status: StatusCode::CONFLICT, refusal: unrecoverable() }),
     }
+}
+
+/// No token of the user, or not this token, is believed any more; who is connected with one is sent away.
+fn revoke(site: &Site, request: RevokeRequest) -> Result<Vec<u8>, Failure> {
+    let now_ms = unix_ms();
+    let whom = match (request.user, request.token) {
+        (Some(user), None) => {
+            let user = UserId::parse(&user).map_err(|error| Failure::bad(format_args!("user: {error}")))?;
+            site.authority.revoke_user(&user, now_ms).map_err(Failure::full)?;
+            Whom::UserUntil(user, now_ms)
+        }
+        (None, Some(token)) => {
+            site.authority.revoke_token(&token, now_ms).map_err(Failure::full)?;
+            Whom::Token(token.into())
+        }
+        _ => return Err(Failure::bad("give either user or token, which is a token's jti")),
+    };
+    site.ground.node.close(&whom, &CloseReason::REVOKED).map_err(Failure::full)?;
+    Ok(b"{}".to_vec())
+}
+
+#[derive(Deserialize)]
+struct ChannelRequest {
+    channel: String,
+}
+
+impl ChannelRequest {
+    fn check(self) -> Result<ChannelName, Failure> {
+        ChannelName::parse(&self.channel).map_err(|error| Failure::bad(format_args!("channel: {error}")))
+    }
+}
+
+#[derive(Deserialize)]
+struct RevokeRequest {
+    #[serde(default)]
+    user: Option<String>,
+    #[serde(default)]
+    token: Option<String>,
 }
 
 /// Why nothing was done.
-enum Failure {
-    Body(BodyError),
-    Json(serde_json::Error),
-    Publication(PublicationError),
-    History(HistoryError),
-    Lost,
-    Broker(BrokerError),
+struct Failure {
+    status: StatusCode,
+    refusal: Refusal,
 }
 
 impl Failure {
-    fn answer(&self, bytes_max: usize) -> (StatusCode, Vec<u8>) {
-        let (status, refusal) = self.refusal(bytes_max);
-        let error = Problem { code: refusal.code as u16, message: &refusal.message };
-        (status, json(&Failed { error }))
+    fn bad(message: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, refusal: Refusal::bad_request(message) }
     }
 
-    fn refusal(&self, bytes_max: usize) -> (StatusCode, Refusal) {
-        let bad = Refusal::bad_request;
-        match self {
-            Self::Body(BodyError::TooLong) => {
-                let message = format_args!("the body is longer than {bytes_max} bytes");
-                (StatusCode::PAYLOAD_TOO_LARGE, Refusal::new(ErrorCode::LimitExceeded, message))
-            }
-            Self::Body(BodyError::TooSlow) => {
-                (StatusCode::REQUEST_TIMEOUT, Refusal::bad_request("the body did not arrive in time"))
-            }
-            Self::Body(BodyError::Broken) => {
-                (StatusCode::BAD_REQUEST, Refusal::bad_request("the body is malformed"))
-            }
-            Self::Json(error) => (StatusCode::BAD_REQUEST, bad(format_args!("not a right request: {error}"))),
-            // Right JSON that some subscriber could not parse.
-            Self::Publication(error @ (PublicationError::Data(_) | PublicationError::Args(_))) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, Refusal::bad_request(error))
-            }
-            Self::Publication(error) => (StatusCode::BAD_REQUEST, Refusal::bad_request(error)),
-            Self::History(error) => (StatusCode::BAD_REQUEST, Refusal::bad_request(error)),
-            Self::Lost => (StatusCode::CONFLICT, unrecoverable()),
-            Self::Broker(error) => {
-                let status = match error {
-                    BrokerError::KeyReused => StatusCode::CONFLICT,
-                    BrokerError::Unreachable | BrokerError::TooManyChannels { .. } => {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                };
-                (status, Refusal::new(code(error), error))
-            }
+    fn full(message: impl std::fmt::Display) -> Self {
+        let refusal = Refusal::new(ErrorCode::LimitExceeded, message);
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal }
+    }
+}
+
+impl From<BrokerError> for Failure {
+    fn from(error: BrokerError) -> Self {
+        let status = match error {
+            BrokerError::KeyReused => StatusCode::CONFLICT,
+            BrokerError::Unreachable | BrokerError::TooManyChannels { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self { status, refusal: Refusal::new(code(&error), error) }
+    }
+}
+
+fn unreadable(error: BodyError, bytes_max: usize) -> Failure {
+    match error {
+        BodyError::TooLong => {
+            let message = format_args!("the body is longer than {bytes_max} bytes");
+            let refusal = Refusal::new(ErrorCode::LimitExceeded, message);
+            Failure { status: StatusCode::PAYLOAD_TOO_LARGE, refusal }
         }
+        BodyError::TooSlow => {
+            let refusal = Refusal::bad_request("the body did not arrive in time");
+            Failure { status: StatusCode::REQUEST_TIMEOUT, refusal }
+        }
+        BodyError::Broken => Failure::bad("the body is malformed"),
     }
 }
 

@@ -3,27 +3,31 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use duplex_broker::Memory;
-use duplex_core::{Broker, CloseReason, ShardId};
-use duplex_engine::{Gauges, Node, Shard, unix_ms};
-use duplex_protocol::native::Welcome;
-use duplex_transport::{Acceptor, http, websocket};
+use duplex_core::ShardId;
+use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
+use duplex_transport::{Acceptor, BUSY, TOO_MANY, http, turn_away, websocket};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval};
 
-use crate::Options;
-use crate::api::BodyLimits;
-use crate::doors::{self, Seat, Site};
-use crate::guard::{Guard, Hosts};
+use crate::authority::{Authority, Credentials, Gate};
+use crate::config::{Change, changes};
+use crate::doors::{self, Caller, Seat, Site};
+use crate::live::Live;
+use crate::options::Mode;
+use crate::places::{Full, Place, Places, Refused};
+use crate::{Options, drain};
 
 /// Accepted sockets that may wait for a shard; beyond it they wait in the kernel's backlog.
 const WAITING_SOCKETS_MAX: usize = 1_024;
+/// File descriptors that are not for connections: event loops, logs, the listener.
+const FILES_RESERVED: usize = 64;
 /// How often a shard looks at its deadlines.
 const TICK: Duration = Duration::from_millis(100);
 /// How often expired history is dropped.
@@ -34,16 +38,19 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub enum StartError {
     /// Without authentication nobody but this machine may connect.
     #[error(
-        "listen: {0} is not a loopback address, and without authentication everybody who can reach it could do \
-         everything; listen on 127.0.0.1 or [::1]"
+        "server.listen: {0} is not a loopback address, and in dev mode everybody who can reach it could do \
+         everything; listen on 127.0.0.1 or [::1], or configure `auth`"
     )]
     NotLoopback(SocketAddr),
+    /// Options that contradict each other, or name what is not there.
+    #[error("{0}")]
+    Options(String),
     /// As many as can be numbered.
-    #[error("shards: {0} is not between 1 and {max}", max = duplex_core::ShardSet::MAX)]
+    #[error("server.shards: {0} is not between 1 and {max}", max = duplex_core::ShardSet::MAX)]
     Shards(usize),
     /// Most often the port is taken.
     #[error(
-        "listen: cannot listen on {address}: {error}; stop what uses it, or choose another with --listen"
+        "server.listen: cannot listen on {address}: {error}; stop what uses it, or choose another with --listen"
     )]
     Bind {
         /// Where it should have listened.
@@ -60,14 +67,29 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     node: Arc<Node>,
+    places: Arc<Places>,
+    authority: Arc<Authority>,
     ready: Arc<AtomicBool>,
-    stopping: watch::Sender<bool>,
+    /// What it was configured with last.
+    options: Mutex<Options>,
+    live: watch::Sender<Arc<Live>>,
+    stage: watch::Sender<Stage>,
     threads: Vec<JoinHandle<()>>,
+}
+
+/// How far a server has come in its life.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Stage {
+    Serving,
+    /// No new connections; clients are sent away.
+    Draining,
+    /// Time is over.
+    Over,
 }
 
 /// A shard as the acceptor sees it.
 struct Worker {
-    sockets: mpsc::Sender<(TcpStream, Seat)>,
+    sockets: mpsc::Sender<(TcpStream, SocketAddr, Seat)>,
     /// Connections it has or will have.
     taken: Arc<AtomicUsize>,
 }
@@ -77,10 +99,11 @@ struct Worker {
 struct Parts {
     node: Arc<Node>,
     broker: Arc<Memory>,
-    guard: Arc<Guard>,
-    welcome: Arc<Welcome>,
+    authority: Arc<Authority>,
+    places: Arc<Places>,
     ready: Arc<AtomicBool>,
-    options: Options,
+    live: watch::Receiver<Arc<Live>>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Server {
@@ -89,31 +112,66 @@ impl Server {
     /// # Errors
     /// What is wrong with the options, or what the operating system refused.
     pub fn start(options: Options) -> Result<Self, StartError> {
-        if !options.listen.ip().is_loopback() {
+        let (live, credentials) = Self::check(&options)?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let acceptor = runtime.block_on(async { Acceptor::bind(options.listen, options.sockets) });
+        let acceptor = acceptor.map_err(|error| StartError::Bind { address: options.listen, error })?;
+        let address = acceptor.address()?;
+        let (live, live_now) = watch::channel(Arc::new(live));
+        let (stage, stage_now) = watch::channel(Stage::Serving);
+        let parts = Parts::new(&options, credentials, live_now, stage_now.clone());
+        let (mut threads, mut workers) = (Vec::new(), Vec::new());
+        for id in parts.node.shards() {
+            let (thread, worker) = start_shard(id, parts.clone())?;
+            threads.push(thread);
+            workers.push(worker);
+        }
+        let Parts { node, authority, places, ready, broker, .. } = parts;
+        let counted = Arc::clone(&places);
+        threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
+            runtime.block_on(accept(acceptor, workers, counted, &broker, stage_now));
+        })?);
+        ready.store(true, Relaxed);
+        let options = Mutex::new(options);
+        Ok(Self { address, node, places, authority, ready, options, live, stage, threads })
+    }
+
+    /// Checks options without starting anything.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn check_options(options: &Options) -> Result<(), StartError> {
+        Self::check(options).map(|_| ())
+    }
+
+    fn check(options: &Options) -> Result<(Live, Credentials), StartError> {
+        if options.mode == Mode::Dev && !options.listen.ip().is_loopback() {
             return Err(StartError::NotLoopback(options.listen));
         }
         if !(1..=duplex_core::ShardSet::MAX).contains(&options.shards) {
             return Err(StartError::Shards(options.shards));
         }
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let acceptor = runtime.block_on(async { Acceptor::bind(options.listen, options.sockets) });
-        let acceptor = acceptor.map_err(|error| StartError::Bind { address: options.listen, error })?;
-        let address = acceptor.address()?;
-        let parts = Parts::new(options);
-        let (node, ready, broker) =
-            (Arc::clone(&parts.node), Arc::clone(&parts.ready), Arc::clone(&parts.broker));
-        let (stopping, stop) = watch::channel(false);
-        let (mut threads, mut workers) = (Vec::new(), Vec::new());
-        for id in node.shards() {
-            let (thread, worker) = start_shard(id, parts.clone(), stop.clone())?;
-            threads.push(thread);
-            workers.push(worker);
-        }
-        threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
-            runtime.block_on(accept(acceptor, workers, &broker, stop));
-        })?);
-        ready.store(true, Relaxed);
-        Ok(Self { address, node, ready, stopping, threads })
+        let live = Live::new(options).map_err(StartError::Options)?;
+        let credentials = Credentials::load(options).map_err(StartError::Options)?;
+        Ok((live, credentials))
+    }
+
+    /// From now on `options` hold, as far as they can change while the server runs; says what has changed. Files they name
+    /// are read again.
+    ///
+    /// # Errors
+    /// What is wrong with them; then everything stays as it is.
+    pub fn reload(&self, options: Options) -> Result<Vec<Change>, StartError> {
+        let mut current = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        // What needs a restart stays, and so does whether everything is open.
+        let options = Options { mode: current.mode, listen: current.listen, ..options };
+        let (live, credentials) = Self::check(&options)?;
+        let changed = changes(&current, &options);
+        self.authority.replace(credentials);
+        self.places.set(connections(&options), options.trusted_proxies.clone());
+        self.live.send_replace(Arc::new(live));
+        *current = options;
+        Ok(changed)
     }
 
     /// Where it listens.
@@ -126,62 +184,88 @@ impl Server {
         self.node.gauges()
     }
 
-    /// Stops it: no new connections, each client is told to come back later, and when they have left, or the time for
-    /// that is over, this returns.
-    pub fn stop(self) {
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.places.connections()
+    }
+
+    /// How many connections were turned away since the start, and why.
+    pub fn refused(&self) -> &Refused {
+        self.places.refused()
+    }
+
+    /// Stops it: no new connections, each client is told to come back, and when they have left, or the time for that is
+    /// over, this returns. Says how many were cut off.
+    pub fn stop(self) -> usize {
         self.ready.store(false, Relaxed);
-        self.stopping.send_replace(true);
+        let drain = self.live.borrow().drain;
+        let deadline = std::time::Instant::now() + drain.timeout;
+        thread::sleep(drain.notice);
+        self.stage.send_replace(Stage::Draining);
+        drain::watch(&self.node, deadline);
+        let cut_off = self.node.gauges().sessions();
+        self.stage.send_replace(Stage::Over);
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a thread of the server had panicked");
             }
         }
+        cut_off
     }
 }
 
+/// Never more than there are file descriptors for.
+fn connections(options: &Options) -> crate::Connections {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
+    let node = options.connections.node.min(files.saturating_sub(FILES_RESERVED).max(1));
+    if node < options.connections.node {
+        tracing::info!(files, connections = node, "the limit of open files lowers how many may connect");
+    }
+    crate::Connections { node, ..options.connections }
+}
+
 impl Parts {
-    fn new(options: Options) -> Self {
+    fn new(
+        options: &Options,
+        credentials: Credentials,
+        live: watch::Receiver<Arc<Live>>,
+        stage: watch::Receiver<Stage>,
+    ) -> Self {
         let node = Arc::new(Node::new(options.shards, doors::encodings(), options.settings.inbox_bytes));
-        let welcome = Welcome {
-            version: env!("CARGO_PKG_VERSION"),
-            heartbeat_ms: options.settings.heartbeat_ms,
-            message_bytes_max: options.websocket.message_bytes,
-            subscriptions_max: options.settings.subscriptions,
-        };
         Self {
-            broker: Arc::new(Memory::new(options.retention, node.clone())),
+            broker: Arc::new(Memory::new(options.capacity, node.clone())),
             node,
-            guard: Arc::new(Guard::new(options.allowed_origins.clone(), Hosts::Loopback)),
-            welcome: Arc::new(welcome),
+            authority: Arc::new(Authority::new(credentials, options)),
+            places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
-            options,
+            live,
+            stage,
         }
     }
 
     fn site(&self, id: ShardId) -> Rc<Site> {
-        let broker: Arc<dyn Broker> = self.broker.clone();
+        let live = Arc::clone(&self.live.borrow());
+        let ground = Ground {
+            node: Arc::clone(&self.node),
+            broker: self.broker.clone(),
+            presence: self.broker.clone(),
+            backend: Arc::new(Gate(Arc::clone(&self.authority))),
+        };
         Rc::new(Site {
-            shard: Shard::new(id, Arc::clone(&self.node), Arc::clone(&broker), self.options.settings),
-            broker,
-            guard: Arc::clone(&self.guard),
-            sockets: websocket::Shared::new(self.options.websocket_settings()),
-            welcome: Arc::clone(&self.welcome),
-            bodies: BodyLimits {
-                bytes_max: self.options.websocket.message_bytes,
-                timeout: self.options.timeouts.body,
-            },
-            head_timeout: self.options.timeouts.head,
+            shard: Shard::new(id, ground.clone(), live.settings, Arc::clone(&live.namespaces)),
+            ground,
+            authority: Arc::clone(&self.authority),
+            places: Arc::clone(&self.places),
+            sockets: websocket::Shared::new(live.sockets),
+            live: std::cell::RefCell::new(live),
             ready: Arc::clone(&self.ready),
         })
     }
 }
 
 /// Starts the thread of a shard; returns when its event loop is there.
-fn start_shard(
-    id: ShardId,
-    parts: Parts,
-    stop: watch::Receiver<bool>,
-) -> io::Result<(JoinHandle<()>, Worker)> {
+fn start_shard(id: ShardId, parts: Parts) -> io::Result<(JoinHandle<()>, Worker)> {
     let (sockets, waiting) = mpsc::channel(WAITING_SOCKETS_MAX);
     let (report, started) = std::sync::mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(format!("shard-{}", id.index())).spawn(move || {
@@ -193,7 +277,7 @@ fn start_shard(
         // The starter waits for it, unless it has given up; then there is nobody to tell.
         let _ = report.send(outcome);
         if let Some(runtime) = runtime {
-            runtime.block_on(run_shard(parts.site(id), parts.options.settings.close_ms, waiting, stop));
+            runtime.block_on(run_shard(parts.site(id), parts, waiting));
         }
     })?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
@@ -201,63 +285,76 @@ fn start_shard(
 }
 
 /// Accepts connections until the server stops; each goes to the shard with the fewest.
-async fn accept(acceptor: Acceptor, workers: Vec<Worker>, broker: &Memory, mut stop: watch::Receiver<bool>) {
-    let accepting = acceptor.run(async |stream| {
+async fn accept(
+    acceptor: Acceptor,
+    workers: Vec<Worker>,
+    places: Arc<Places>,
+    broker: &Memory,
+    mut stage: watch::Receiver<Stage>,
+) {
+    let take = async |mut stream: TcpStream, peer: SocketAddr| {
+        let place: Place = match places.take(peer.ip(), unix_ms()) {
+            Ok(place) => place,
+            Err(Full::Node) => return turn_away(&mut stream, BUSY),
+            Err(Full::Address) => return turn_away(&mut stream, TOO_MANY),
+        };
         let Some(worker) = workers.iter().min_by_key(|worker| worker.taken.load(Relaxed)) else { return };
-        let seat = Seat::take(Arc::clone(&worker.taken));
+        let seat = Seat::take(Arc::clone(&worker.taken), place);
         // It fails only if the shard has stopped; then the connection is dropped with it.
-        let _ = worker.sockets.send((stream, seat)).await;
-    });
+        let _ = worker.sockets.send((stream, peer, seat)).await;
+    };
     let sweeping = async {
         let mut sweeps = interval(SWEEP);
         loop {
             sweeps.tick().await;
             broker.sweep(unix_ms());
+            places.sweep(unix_ms());
         }
     };
     tokio::select! {
-        () = accepting => {}
+        () = acceptor.run(take, |count| places.exhausted(count)) => {}
         () = sweeping => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
     }
 }
 
 /// The life of a shard.
 async fn run_shard(
     site: Rc<Site>,
-    close_ms: u32,
-    mut sockets: mpsc::Receiver<(TcpStream, Seat)>,
-    mut stop: watch::Receiver<bool>,
+    mut parts: Parts,
+    mut sockets: mpsc::Receiver<(TcpStream, SocketAddr, Seat)>,
 ) {
     let turns = tokio::task::spawn_local(Rc::clone(&site.shard).turns());
     let ticks = tokio::task::spawn_local(ticks(Rc::clone(&site.shard)));
     loop {
         tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = parts.stage.wait_for(|stage| *stage != Stage::Serving) => break,
+            changed = parts.live.changed() => match changed {
+                Ok(()) => site.go_by(Arc::clone(&parts.live.borrow_and_update())),
+                Err(_) => break,
+            },
             socket = sockets.recv() => match socket {
-                Some((stream, seat)) => serve(&site, stream, seat),
+                Some((stream, peer, seat)) => serve(&site, stream, peer, seat),
                 None => break,
             }
         }
     }
-    site.shard.close_all(&CloseReason::RESTART);
-    let deadline = Instant::now() + Duration::from_millis(u64::from(close_ms)) + TICK * 5;
-    while site.shard.sessions() > 0 && Instant::now() < deadline {
-        sleep(TICK / 10).await;
-    }
+    drop(sockets);
+    drain::send_away(&site.shard, site.live().drain, parts.node.shards().count(), parts.stage).await;
     turns.abort();
     ticks.abort();
 }
 
-fn serve(site: &Rc<Site>, stream: TcpStream, seat: Seat) {
+fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
     };
-    let (site, seat) = (Rc::clone(site), Rc::new(seat));
+    let (site, caller) = (Rc::clone(site), Rc::new(Caller { peer: peer.ip(), _seat: seat }));
+    let head_timeout = site.live().head_timeout;
     tokio::task::spawn_local(async move {
-        http::serve(stream, site.head_timeout, |request| {
-            doors::answer(Rc::clone(&site), Rc::clone(&seat), request)
+        http::serve(stream, head_timeout, |request| {
+            doors::answer(Rc::clone(&site), Rc::clone(&caller), request)
         })
         .await;
     });

@@ -83,6 +83,8 @@ pub(crate) enum Hosts {
     /// Only loopback names. Any other name that leads here is a rebound one: the page behind it is of another site,
     /// though its origin and our host are the same text.
     Loopback,
+    /// Any: nothing is open here to whoever merely reaches it.
+    Any,
 }
 
 /// Why a request is not let in.

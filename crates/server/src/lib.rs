@@ -15,7 +15,13 @@
 
 mod options;
 pub mod config;
+pub mod auth;
 mod assemble;
+mod live;
+mod drain;
+mod rules;
+mod authority;
+mod places;
 mod doors;
 mod guard;
 mod query;
@@ -24,6 +30,7 @@ mod page;
 pub mod cli;
 
 pub use assemble::{Server, StartError};
-pub use duplex_engine::{Gauges, Settings};
+pub use duplex_engine::{Gauges, Overload, Policy, Recovery, Settings, Visibility, Who};
 pub use guard::{Origin, OriginError};
-pub use options::{Options, Timeouts};
+pub use options::{Auth, Connections, Drain, Mode, Namespace, Options, Slow, Timeouts};
+pub use places::Refused;

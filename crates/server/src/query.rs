@@ -12,6 +12,18 @@ pub(crate) enum ChannelsError {
     Name { name: String, error: NameError },
 }
 
+/// The first value of a parameter, decoded; `None` if it is missing or not UTF-8.
+pub(crate) fn value(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    Some(percent_decode_str(&value.replace('+', " ")).decode_utf8().ok()?.into_owned())
+}
+
+/// Whether a parameter is there and `true`.
+pub(crate) fn flag(query: Option<&str>, name: &str) -> bool {
+    value(query, name).as_deref() == Some("true")
+}
+
 /// The channels in `?channels=a,b`: split at commas first, so that a comma in a name is written `%2C`.
 pub(crate) fn channels(query: Option<&str>) -> Result<Option<Vec<ChannelName>>, ChannelsError> {
     let parameters = query.unwrap_or_default().split('&');

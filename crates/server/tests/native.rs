@@ -16,7 +16,7 @@ use support::http::{self, Events, say};
 use support::native::{Client, Ending, offset, since};
 use support::neighbour::Neighbour;
 use support::wire::{Fill, Wire};
-use support::{Levels, eventually, options, start};
+use support::{Levels, eventually, keeping, options, start};
 
 fn publish(channel: &str, data: &str) -> Value {
     json!({ "id": 3, "publish": { "channel": channel, "data": data } })
@@ -144,8 +144,7 @@ fn a_returning_client_gets_all_it_missed_or_is_told_that_it_does_not() {
 #[test]
 fn publishers_who_race_a_resubscription_leave_no_gap_and_no_double() {
     const ROUNDS: usize = 20;
-    let retention = duplex_broker::Retention { publications: 100_000, ..Default::default() };
-    let server = start(Options { retention, ..options() });
+    let server = start(keeping(100_000));
     let mut at = say(server.address, "race", "first");
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -240,7 +239,9 @@ fn a_server_that_stops_asks_everybody_to_come_back() {
         for client in clients.iter_mut().chain(&mut strangers) {
             assert_eq!(client.ending(), Ending::Closed(1012));
         }
-        assert_eq!(events.next(), None, "a stream just ends: an EventSource comes back by itself");
+        let goodbye = events.next().expect("an EventSource is told when to come back");
+        assert!(goodbye.starts_with("retry: ") && goodbye.contains("event: $closing"), "{goodbye}");
+        assert_eq!(events.next(), None, "and comes back by itself");
     });
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
 }

@@ -148,6 +148,7 @@ fn a_signal_ends_it_when_the_clients_were_told() {
         events.subscribed();
         program.signal(signal);
         clients.iter_mut().for_each(|client| assert_eq!(client.ending(), Ending::Closed(1012)));
+        assert!(events.next().is_some_and(|goodbye| goodbye.starts_with("retry: ")));
         assert_eq!(events.next(), None);
         assert_eq!(program.end().code(), Some(0), "{signal}");
     }

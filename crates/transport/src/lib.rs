@@ -11,7 +11,7 @@ pub mod http;
 pub mod websocket;
 pub mod stream;
 
-pub use listener::{Acceptor, SocketOptions};
+pub use listener::{Acceptor, BUSY, SocketOptions, TOO_MANY, turn_away};
 
 use bytes::Bytes;
 use duplex_core::{CloseReason, Frame};

@@ -37,6 +37,8 @@ const CONTROL_PERIOD: Duration = Duration::from_secs(1);
 pub struct Settings {
     /// Limits of the codec.
     pub limits: Limits,
+    /// Longest message of a client of which it is not known yet who it is, bytes.
+    pub first_message_bytes: usize,
     /// How long a message may stay unfinished.
     pub unfinished_max: Duration,
     /// Payload bytes of messages on a connection with compression, after inflating: small input can mean much work.
@@ -45,7 +47,7 @@ pub struct Settings {
 
 /// What the WebSocket connections of a shard share.
 pub struct Shared {
-    settings: Settings,
+    settings: Cell<Settings>,
     buffer: RefCell<Box<[u8]>>,
     inflater: RefCell<Inflater>,
     deflater: RefCell<Deflater>,
@@ -55,11 +57,16 @@ impl Shared {
     /// For connections with these settings.
     pub fn new(settings: Settings) -> Rc<Self> {
         Rc::new(Self {
-            settings,
+            settings: Cell::new(settings),
             buffer: RefCell::new(vec![0; READ_BYTES].into()),
             inflater: RefCell::new(Inflater::new()),
             deflater: RefCell::new(Deflater::new()),
         })
+    }
+
+    /// From now on these settings hold, for open connections too.
+    pub fn set(&self, settings: Settings) {
+        self.settings.set(settings);
     }
 }
 
@@ -77,6 +84,7 @@ pub struct WebSocketLink {
 struct State {
     write: WriteState,
     stage: Stage,
+    client: ClientState,
     /// The code in the peer's close frame, to be echoed.
     peer_code: Option<CloseCode>,
 }
@@ -87,6 +95,14 @@ enum WriteState {
     Free,
     /// The kernel's buffer is full: the reading task waits until there is room, and reads nothing until then.
     Blocked,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum ClientState {
+    /// It is not known who it is.
+    #[default]
+    Stranger,
+    Admitted,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -116,6 +132,15 @@ impl WebSocketLink {
 
     fn set_write(&self, write: WriteState) {
         self.state.set(State { write, ..self.state.get() });
+    }
+
+    /// What the client may send now.
+    fn limits(&self, settings: &Settings) -> Limits {
+        let message_bytes = match self.state.get().client {
+            ClientState::Admitted => settings.limits.message_bytes,
+            ClientState::Stranger => settings.limits.message_bytes.min(settings.first_message_bytes),
+        };
+        Limits { message_bytes, ..settings.limits }
     }
 
     fn wake_reader(&self) {
@@ -209,6 +234,10 @@ impl Link for WebSocketLink {
         self.set_stage(Stage::Over);
         self.wake_reader();
     }
+
+    fn admitted(&self) {
+        self.state.set(State { client: ClientState::Admitted, ..self.state.get() });
+    }
 }
 
 fn close_frame(reason: &CloseReason, detail: &str) -> Bytes {
@@ -288,15 +317,16 @@ impl<H: Handler> Connection<H> {
     fn decode(&mut self, mut bytes: &mut [u8]) {
         let shared = Rc::clone(&self.link.shared);
         let inflater = &mut *shared.inflater.borrow_mut();
+        let settings = shared.settings.get();
         while !bytes.is_empty()
             && !matches!(self.link.stage(), Stage::Broken | Stage::BothClosed | Stage::Over)
         {
             let Self { link, decoder, handler, replenished, inflating, unfinished } = self;
-            let used = match decoder.decode(bytes, &shared.settings.limits, inflater) {
+            let used = match decoder.decode(bytes, &link.limits(&settings), inflater) {
                 Ok((used, None)) => used,
                 Ok((used, Some(event))) => {
                     let control = matches!(event, Event::Ping(_) | Event::Pong(_));
-                    let rate = shared.settings.inflated;
+                    let rate = settings.inflated;
                     match inflating.as_mut().map_or(Spent::Within, |inflating| inflating.spend(&event, rate))
                     {
                         Spent::Within => act(link, handler, event),
@@ -341,7 +371,7 @@ impl<H: Handler> Connection<H> {
             self.unfinished = None;
             return;
         }
-        let unfinished_max = self.link.shared.settings.unfinished_max;
+        let unfinished_max = self.link.shared.settings.get().unfinished_max;
         let deadline = self.unfinished.get_or_insert_with(|| Box::pin(sleep(unfinished_max)));
         if deadline.as_mut().poll(cx).is_ready() {
             self.unfinished = None;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use duplex_core::{ChannelName, ClientId, Message, Position, Publication, Recovered, Refusal, Ticket};
+use duplex_core::{
+    Attendance, Change, ChannelName, ClientId, CloseReason, Json, Position, PresenceChange, Present,
+    Publication, Recovered, Refusal, Return, Ticket,
+};
 use serde::Serialize;
 
 use super::Welcome;
@@ -42,10 +44,20 @@ impl From<Ticket> for Id {
     }
 }
 
-pub(crate) fn connected(id: Id, client: ClientId, welcome: &Welcome) -> Message {
+pub(crate) fn connected(
+    id: Id,
+    client: ClientId,
+    user: Option<&str>,
+    expires_in_ms: Option<u64>,
+    welcome: &Welcome,
+) -> Vec<u8> {
     #[derive(Serialize)]
     struct Connected<'a> {
         client: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_in_ms: Option<u64>,
         version: &'a str,
         heartbeat_ms: u32,
         message_bytes_max: usize,
@@ -53,7 +65,63 @@ pub(crate) fn connected(id: Id, client: ClientId, welcome: &Welcome) -> Message 
     }
     let Welcome { version, heartbeat_ms, message_bytes_max, subscriptions_max } = *welcome;
     let client = client.to_string();
-    frame(id, "connected", &Connected { client, version, heartbeat_ms, message_bytes_max, subscriptions_max })
+    let body = Connected {
+        client,
+        user,
+        expires_in_ms,
+        version,
+        heartbeat_ms,
+        message_bytes_max,
+        subscriptions_max,
+    };
+    frame(id, "connected", &body)
+}
+
+pub(crate) fn refreshed(id: Id, expires_in_ms: Option<u64>) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Refreshed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires_in_ms: Option<u64>,
+    }
+    frame(id, "refreshed", &Refreshed { expires_in_ms })
+}
+
+pub(crate) fn present(id: Id, channel: &ChannelName, present: &Present) -> Vec<u8> {
+    wrap(id, "presence", &crate::present(channel, present))
+}
+
+pub(crate) fn counted(id: Id, channel: &ChannelName, attendance: Attendance) -> Vec<u8> {
+    wrap(id, "presence_stats", &crate::attendance(channel, attendance))
+}
+
+pub(crate) fn called(id: Id, data: &Json) -> Vec<u8> {
+    let mut body = Vec::with_capacity(data.as_str().len() + 16);
+    body.extend_from_slice(b"{\"data\":");
+    body.extend_from_slice(data.as_str().as_bytes());
+    body.push(b'}');
+    wrap(id, "called", &body)
+}
+
+/// Someone joined or left, as all subscribers are told.
+pub(crate) fn presence(change: &PresenceChange) -> Vec<u8> {
+    let kind = match change.change {
+        Change::Joined => "joined",
+        Change::Left => "left",
+    };
+    wrap(Id::None, kind, &crate::presence_change(change))
+}
+
+/// The server closes the connection soon and says when to come back.
+pub(crate) fn closing(reason: &CloseReason, after_ms: u32) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Closing<'a> {
+        code: u16,
+        message: &'a str,
+        reconnect: bool,
+        after_ms: u32,
+    }
+    let reconnect = reason.then == Return::Reconnect;
+    frame(Id::None, "closing", &Closing { code: reason.code, message: reason.sentence, reconnect, after_ms })
 }
 
 pub(crate) fn standing(
@@ -62,11 +130,11 @@ pub(crate) fn standing(
     channel: &str,
     position: Position,
     recovered: Recovered,
-) -> Message {
+) -> Vec<u8> {
     frame(id, kind, &Standing::new(channel, position, recovered))
 }
 
-pub(crate) fn unsubscribed(id: Id, channel: &str) -> Message {
+pub(crate) fn unsubscribed(id: Id, channel: &str) -> Vec<u8> {
     #[derive(Serialize)]
     struct Unsubscribed<'a> {
         channel: &'a str,
@@ -74,13 +142,13 @@ pub(crate) fn unsubscribed(id: Id, channel: &str) -> Message {
     frame(id, "unsubscribed", &Unsubscribed { channel })
 }
 
-pub(crate) fn pong(id: Id) -> Message {
+pub(crate) fn pong(id: Id) -> Vec<u8> {
     #[derive(Serialize)]
     struct Pong {}
     frame(id, "pong", &Pong {})
 }
 
-pub(crate) fn error(id: Id, refusal: &Refusal) -> Message {
+pub(crate) fn error(id: Id, refusal: &Refusal) -> Vec<u8> {
     #[derive(Serialize)]
     struct Error<'a> {
         code: u16,
@@ -102,19 +170,19 @@ pub(crate) fn history(
     channel: &ChannelName,
     position: Position,
     publications: &[Arc<Publication>],
-) -> Message {
+) -> Vec<u8> {
     let body = crate::history(channel, position, publications);
     wrap(id, "history", &body)
 }
 
 /// `{"id":…,"kind":{…}}`
-fn frame(id: Id, kind: &str, body: &impl Serialize) -> Message {
+fn frame(id: Id, kind: &str, body: &impl Serialize) -> Vec<u8> {
     let mut json = Vec::with_capacity(96);
     write_json(body, &mut json);
     wrap(id, kind, &json)
 }
 
-fn wrap(id: Id, kind: &str, body: &[u8]) -> Message {
+fn wrap(id: Id, kind: &str, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(body.len() + 48);
     match id {
         Id::Given(id) => write_text(format_args!(r#"{{"id":{id},"{kind}":"#), &mut out),
@@ -122,5 +190,5 @@ fn wrap(id: Id, kind: &str, body: &[u8]) -> Message {
     }
     out.extend_from_slice(body);
     out.push(b'}');
-    Message::Text(Bytes::from(out))
+    out
 }

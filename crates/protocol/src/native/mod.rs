@@ -1,17 +1,22 @@
-//! The native protocol in JSON, subprotocol `duplex.v1.json`: see `docs/protocol.md`.
+//! The native protocol, in JSON or MessagePack: see `docs/protocol.md`.
 
 mod frame;
+mod msgpack;
 mod request;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use duplex_core::{
-    Answer, ChannelName, CloseReason, Command, ErrorCode, Frame, Protocol, Publication, Refusal, Step, Steps,
-    Ticket,
+    Answer, ChannelName, CloseReason, Command, ErrorCode, Frame, Message, Position, PresenceChange, Protocol,
+    Publication, Recovered, Refusal, Step, Steps, Ticket,
 };
 
 use frame::Id;
-use request::Request;
+use request::{Introduction, Request};
+
+/// A message in MessagePack may be so many times as long in JSON: the worst are control characters, which are escaped.
+const JSON_GROWTH: usize = 6;
 
 /// What the server tells about itself when a client connects.
 #[derive(Debug, Clone)]
@@ -26,10 +31,20 @@ pub struct Welcome {
     pub subscriptions_max: usize,
 }
 
+/// How messages are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// JSON in text messages: subprotocol `duplex.v1.json`.
+    Json,
+    /// The same as MessagePack in binary messages: subprotocol `duplex.v1.msgpack`.
+    MessagePack,
+}
+
 /// One client's conversation.
 #[derive(Debug)]
 pub struct Native {
     welcome: Arc<Welcome>,
+    form: Form,
     stage: Stage,
 }
 
@@ -37,45 +52,103 @@ pub struct Native {
 enum Stage {
     /// Nothing but `connect` and `ping` is carried out.
     Waiting,
+    /// These are the positions from which the channels in its token are recovered.
+    Connecting(Box<[(ChannelName, Position)]>),
     Connected,
     /// Connects without being asked and subscribes to these.
     Opening(Box<[ChannelName]>),
 }
 
-/// The whole frame of a publication, without transport framing.
-pub fn publication(publication: &Publication) -> Vec<u8> {
-    frame::publication(publication)
+/// The whole message of a publication, without transport framing.
+pub fn publication(publication: &Publication, form: Form) -> Vec<u8> {
+    form.write(frame::publication(publication))
+}
+
+/// The whole message of someone who joined or left, without transport framing.
+pub fn presence(change: &PresenceChange, form: Form) -> Vec<u8> {
+    form.write(frame::presence(change))
+}
+
+impl Form {
+    fn write(self, json: Vec<u8>) -> Vec<u8> {
+        match self {
+            Self::Json => json,
+            Self::MessagePack => {
+                msgpack::from_json(std::str::from_utf8(&json).expect("frames are written as UTF-8"))
+            }
+        }
+    }
 }
 
 impl Native {
     /// A client that says `connect` itself.
-    pub fn new(welcome: Arc<Welcome>) -> Self {
-        Self { welcome, stage: Stage::Waiting }
+    pub fn new(welcome: Arc<Welcome>, form: Form) -> Self {
+        Self { welcome, form, stage: Stage::Waiting }
     }
 
     /// A client that is connected and subscribed by its address, `?channels=a,b`.
-    pub fn subscribed(welcome: Arc<Welcome>, channels: Vec<ChannelName>) -> Self {
-        Self { welcome, stage: Stage::Opening(channels.into()) }
+    pub fn subscribed(welcome: Arc<Welcome>, form: Form, channels: Vec<ChannelName>) -> Self {
+        Self { welcome, form, stage: Stage::Opening(channels.into()) }
+    }
+
+    fn send(&self, json: Vec<u8>, steps: &mut Steps) {
+        let message = Bytes::from(self.form.write(json));
+        steps.push_back(Step::Send(match self.form {
+            Form::Json => Message::Text(message),
+            Form::MessagePack => Message::Binary(message),
+        }));
     }
 
     fn carry_out(&mut self, request: Request<'_>, steps: &mut Steps) {
         let id = request.id;
         match (request.command(), &self.stage) {
-            (Ok(request::Command::Ping), _) => steps.push_back(Step::Send(frame::pong(id))),
-            (Ok(request::Command::Engine(Command::Connect)), Stage::Connected) => {
-                let refusal = Refusal::bad_request("already connected; send connect once");
-                steps.push_back(Step::Send(frame::error(id, &refusal)));
+            (Ok(request::Command::Ping), _) => self.send(frame::pong(id), steps),
+            (Ok(request::Command::Connect(introduction)), Stage::Waiting) => {
+                let Introduction { token, since } = introduction;
+                self.stage = Stage::Connecting(since);
+                steps.push_back(Step::Ask(id.ticket(), Command::Connect { token }));
             }
-            (Ok(request::Command::Engine(command @ Command::Connect)), _) => {
-                self.stage = Stage::Connected;
-                steps.push_back(Step::Ask(id.ticket(), command));
+            (Ok(request::Command::Connect(_)), _) => {
+                let refusal = Refusal::bad_request("already connected; send connect once");
+                self.send(frame::error(id, &refusal), steps);
             }
             (_, Stage::Waiting) => {
                 let detail = "the first command must be connect".to_owned();
                 steps.push_back(Step::Close(&CloseReason::BAD_REQUEST, detail));
             }
             (Ok(request::Command::Engine(command)), _) => steps.push_back(Step::Ask(id.ticket(), command)),
-            (Err(refusal), _) => steps.push_back(Step::Send(frame::error(id, &refusal))),
+            (Err(refusal), _) => self.send(frame::error(id, &refusal), steps),
+        }
+    }
+
+    fn carry_out_all(&mut self, text: &str, steps: &mut Steps) {
+        let requests = match request::parse(text) {
+            Ok(requests) => requests,
+            Err(detail) => return steps.push_back(Step::Close(&CloseReason::BAD_REQUEST, detail)),
+        };
+        for request in requests {
+            match request {
+                Ok(request) => self.carry_out(request, steps),
+                Err(refusal) => self.send(frame::error(Id::None, &refusal), steps),
+            }
+            if matches!(steps.back(), Some(Step::Close(..))) {
+                return;
+            }
+        }
+    }
+
+    /// Subscribes to the channels in the client's token, from where it stood in them.
+    fn join(&mut self, channels: Vec<ChannelName>, steps: &mut Steps) {
+        let stood = match std::mem::replace(&mut self.stage, Stage::Connected) {
+            Stage::Connecting(since) => since,
+            Stage::Waiting | Stage::Connected | Stage::Opening(_) => Box::default(),
+        };
+        for channel in channels {
+            let since = stood.iter().find(|(name, _)| *name == channel).map(|(_, position)| *position);
+            steps.push_back(Step::Ask(
+                Id::Opening.ticket(),
+                Command::Subscribe { channel, since, token: None },
+            ));
         }
     }
 }
@@ -87,40 +160,66 @@ impl Protocol for Native {
             return;
         };
         let ticket = Id::Opening.ticket();
-        steps.push_back(Step::Ask(ticket, Command::Connect));
-        let subscribe = |channel| Step::Ask(ticket, Command::Subscribe { channel, since: None });
+        steps.push_back(Step::Ask(ticket, Command::Connect { token: None }));
+        let subscribe = |channel| Step::Ask(ticket, Command::Subscribe { channel, since: None, token: None });
         steps.extend(channels.into_iter().map(subscribe));
     }
 
     fn receive(&mut self, frame: Frame<'_>, steps: &mut Steps) {
-        let requests = match frame {
-            Frame::Text(text) => request::parse(text),
-            Frame::Binary(_) => Err("a binary message; this subprotocol is JSON in text messages".to_owned()),
-        };
-        match requests {
-            Err(detail) => steps.push_back(Step::Close(&CloseReason::BAD_REQUEST, detail)),
-            Ok(requests) => {
-                for request in requests {
-                    match request {
-                        Ok(request) => self.carry_out(request, steps),
-                        Err(refusal) => steps.push_back(Step::Send(frame::error(Id::None, &refusal))),
-                    }
-                    if matches!(steps.back(), Some(Step::Close(..))) {
-                        return;
-                    }
+        let refused = match (frame, self.form) {
+            (Frame::Text(text), Form::Json) => return self.carry_out_all(text, steps),
+            (Frame::Binary(message), Form::MessagePack) => {
+                match msgpack::to_json(message, self.welcome.message_bytes_max.saturating_mul(JSON_GROWTH)) {
+                    Ok(text) => return self.carry_out_all(&text, steps),
+                    Err(error) => format!("not MessagePack: {error}"),
                 }
             }
-        }
+            (Frame::Binary(_), Form::Json) => {
+                "a binary message; this subprotocol is JSON in text messages".to_owned()
+            }
+            (Frame::Text(_), Form::MessagePack) => {
+                "a text message; this subprotocol is MessagePack in binary messages".to_owned()
+            }
+        };
+        steps.push_back(Step::Close(&CloseReason::BAD_REQUEST, refused));
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps) {
         let id = Id::from(ticket);
-        // Without an id only what the client cannot know is answered.
-        if id == Id::None && !matches!(answer, Answer::Refused(_) | Answer::History { .. }) {
-            return;
+        if let Answer::Connected { join, .. } = &answer {
+            let join = join.clone();
+            if id != Id::None {
+                self.send(self.written(id, answer), steps);
+            }
+            return self.join(join, steps);
         }
-        steps.push_back(Step::Send(match answer {
-            Answer::Connected { client } => frame::connected(id, client, &self.welcome),
+        // Without an id only what the client cannot know is answered.
+        let silent = matches!(
+            answer,
+            Answer::Subscribed { .. }
+                | Answer::Unsubscribed { .. }
+                | Answer::Published { .. }
+                | Answer::Refreshed { .. }
+        );
+        if id != Id::None || !silent {
+            self.send(self.written(id, answer), steps);
+        }
+    }
+
+    fn closing(&mut self, reason: &'static CloseReason, after_ms: Option<u32>, steps: &mut Steps) {
+        if let Some(after_ms) = after_ms {
+            self.send(frame::closing(reason, after_ms), steps);
+        }
+    }
+}
+
+impl Native {
+    fn written(&self, id: Id, answer: Answer) -> Vec<u8> {
+        match answer {
+            Answer::Connected { client, user, expires_in_ms, .. } => {
+                frame::connected(id, client, user.as_deref(), expires_in_ms, &self.welcome)
+            }
+            Answer::Refreshed { expires_in_ms } => frame::refreshed(id, expires_in_ms),
             Answer::Subscribed { channel, position, recovered } => {
                 frame::standing(id, "subscribed", &channel, position, recovered)
             }
@@ -128,16 +227,20 @@ impl Protocol for Native {
             Answer::History { channel, position, publications } => {
                 frame::history(id, &channel, position, &publications)
             }
+            Answer::Present { channel, present } => frame::present(id, &channel, &present),
+            Answer::Counted { channel, attendance } => frame::counted(id, &channel, attendance),
+            Answer::Called { data } => frame::called(id, &data),
             Answer::Published { channel, position } => {
-                frame::standing(id, "published", &channel, position, duplex_core::Recovered::NotAsked)
+                frame::standing(id, "published", &channel, position, Recovered::NotAsked)
             }
             Answer::Refused(refusal) => frame::error(id, &refusal),
-        }));
+        }
     }
 }
 
 fn unknown(command: &str) -> Refusal {
-    const KNOWN: &str = "connect, subscribe, unsubscribe, publish, history, ping";
+    const KNOWN: &str =
+        "connect, refresh, subscribe, unsubscribe, publish, history, presence, presence_stats, call, ping";
     let shown: String = command.chars().take(64).collect();
     Refusal::new(ErrorCode::UnknownCommand, format_args!("unknown command {shown:?}; there are {KNOWN}"))
 }

@@ -1,9 +1,10 @@
 //! What clients send.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
-use duplex_core::{ChannelName, Refusal};
+use duplex_core::{ChannelName, Detail, Payload, Position, Refusal};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -11,6 +12,7 @@ use serde_json::value::RawValue;
 use super::frame::{ID_MAX, Id};
 use super::unknown;
 use crate::history::Since;
+use crate::publication::CallRequest;
 use crate::{HistoryRequest, PublishRequest};
 
 /// Commands in one message, at most.
@@ -28,7 +30,16 @@ pub(crate) struct Request<'a> {
 #[derive(Debug)]
 pub(crate) enum Command {
     Ping,
+    Connect(Introduction),
     Engine(duplex_core::Command),
+}
+
+/// How a client introduces itself.
+#[derive(Debug)]
+pub(crate) struct Introduction {
+    pub token: Option<Box<str>>,
+    /// Where it stood in the channels that its token wants it to be subscribed to.
+    pub since: Box<[(ChannelName, Position)]>,
 }
 
 /// The commands of a message, each right or refused; an error if the message is not JSON at all.
@@ -60,25 +71,30 @@ fn plain(error: &serde_json::Error) -> String {
 impl Request<'_> {
     /// Reads the command.
     pub fn command(&self) -> Result<Command, Refusal> {
-        use duplex_core::Command::{Connect, History, Publish, Subscribe, Unsubscribe};
+        use duplex_core::Command::{Call, History, Presence, Publish, Refresh, Subscribe, Unsubscribe};
         Ok(Command::Engine(match &*self.name {
             "ping" => return Ok(Command::Ping),
-            "connect" => {
-                self.read::<ConnectBody>()?;
-                Connect
-            }
+            "connect" => return self.read::<ConnectBody<'_>>()?.check().map(Command::Connect),
+            "refresh" => Refresh { token: self.read::<RefreshBody<'_>>()?.token.into() },
             "subscribe" => {
-                let body: SubscribeBody<'_> = self.read()?;
-                Subscribe {
-                    channel: channel(&body.channel)?,
-                    since: body
-                        .since
-                        .map(|since| since.position())
-                        .transpose()
-                        .map_err(Refusal::bad_request)?,
-                }
+                let SubscribeBody { channel: name, since, token } = self.read()?;
+                let since = since.map(|since| since.position()).transpose().map_err(Refusal::bad_request)?;
+                Subscribe { channel: channel(&name)?, since, token: token.map(Into::into) }
             }
-            "unsubscribe" => Unsubscribe { channel: channel(&self.read::<UnsubscribeBody<'_>>()?.channel)? },
+            "presence" => Presence {
+                channel: channel(&self.read::<ChannelBody<'_>>()?.channel)?,
+                detail: Detail::Members,
+            },
+            "presence_stats" => Presence {
+                channel: channel(&self.read::<ChannelBody<'_>>()?.channel)?,
+                detail: Detail::Count,
+            },
+            "call" => {
+                let (method, payload): (_, Payload) =
+                    self.read::<CallRequest<'_>>()?.check().map_err(Refusal::bad_request)?;
+                Call { method, payload }
+            }
+            "unsubscribe" => Unsubscribe { channel: channel(&self.read::<ChannelBody<'_>>()?.channel)? },
             "history" => {
                 let checked = self.read::<HistoryRequest<'_>>()?.check();
                 let (channel, page) = checked.map_err(Refusal::bad_request)?;
@@ -105,7 +121,33 @@ impl Request<'_> {
 }
 
 #[derive(Deserialize)]
-struct ConnectBody {}
+struct ConnectBody<'a> {
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    since: BTreeMap<Cow<'a, str>, Since<'a>>,
+}
+
+impl ConnectBody<'_> {
+    fn check(self) -> Result<Introduction, Refusal> {
+        if self.since.len() > COMMANDS_MAX {
+            let count = self.since.len();
+            let message = format_args!("since: names {count} channels; at most {COMMANDS_MAX} are allowed");
+            return Err(Refusal::bad_request(message));
+        }
+        let since = self
+            .since
+            .iter()
+            .map(|(name, since)| Ok((channel(name)?, since.position().map_err(Refusal::bad_request)?)));
+        Ok(Introduction { token: self.token.map(Into::into), since: since.collect::<Result<_, Refusal>>()? })
+    }
+}
+
+#[derive(Deserialize)]
+struct RefreshBody<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+}
 
 #[derive(Deserialize)]
 struct SubscribeBody<'a> {
@@ -113,10 +155,12 @@ struct SubscribeBody<'a> {
     channel: Cow<'a, str>,
     #[serde(borrow, default)]
     since: Option<Since<'a>>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
-struct UnsubscribeBody<'a> {
+struct ChannelBody<'a> {
     #[serde(borrow)]
     channel: Cow<'a, str>,
 }

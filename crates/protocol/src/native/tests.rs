@@ -1,9 +1,11 @@
 use super::*;
-use duplex_core::{ClientId, Epoch, Message, Position, Recovered};
+use duplex_core::{
+    Attendance, Change, ClientId, Epoch, Json, Member, Message, Position, Present, Recovered, UserId,
+};
 
 fn native() -> Native {
     let welcome = Welcome { version: "0", heartbeat_ms: 25_000, message_bytes_max: 9, subscriptions_max: 2 };
-    Native::new(Arc::new(welcome))
+    Native::new(Arc::new(welcome), Form::Json)
 }
 
 fn connected() -> Native {
@@ -25,10 +27,20 @@ fn shown(step: Step) -> String {
     match step {
         Step::Send(Message::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
         Step::Send(Message::Binary(_)) => panic!("JSON goes in text messages"),
-        Step::Ask(ticket, Command::Connect) => format!("connect#{}", ticket.0),
-        Step::Ask(ticket, Command::Subscribe { channel, since }) => {
+        Step::Ask(ticket, Command::Connect { token }) => {
+            format!("connect#{}{}", ticket.0, token.map_or(String::new(), |token| format!(" {token}")))
+        }
+        Step::Ask(ticket, Command::Refresh { token }) => format!("refresh#{} {token}", ticket.0),
+        Step::Ask(ticket, Command::Presence { channel, detail }) => {
+            format!("presence#{} {} {detail:?}", ticket.0, &*channel)
+        }
+        Step::Ask(ticket, Command::Call { method, payload }) => {
+            format!("call#{} {} {payload:?}", ticket.0, &*method)
+        }
+        Step::Ask(ticket, Command::Subscribe { channel, since, token }) => {
             let since = since.map_or(String::new(), |since| format!("@{}:{}", since.epoch, since.offset));
-            format!("subscribe#{} {}{since}", ticket.0, &*channel)
+            let token = token.map_or(String::new(), |token| format!(" with {token}"));
+            format!("subscribe#{} {}{since}{token}", ticket.0, &*channel)
         }
         Step::Ask(ticket, Command::Unsubscribe { channel }) => {
             format!("unsubscribe#{} {}", ticket.0, &*channel)
@@ -53,6 +65,11 @@ fn commands_become_what_the_engine_does() {
         (r#"{"id":2,"subscribe":{"channel":"news"}}"#, "subscribe#2 news"),
         (r#"{"subscribe":{"channel":"n\u0065ws","since":null},"id":2}"#, "subscribe#2 news"),
         (r#"{"id":2,"subscribe":{"channel":"a","since":{"epoch":"ff","offset":7}}}"#, "subscribe#2 a@ff:7"),
+        (r#"{"id":2,"subscribe":{"channel":"a","token":"t"}}"#, "subscribe#2 a with t"),
+        (r#"{"id":3,"refresh":{"token":"t"}}"#, "refresh#3 t"),
+        (r#"{"id":4,"presence":{"channel":"a"}}"#, "presence#4 a Members"),
+        (r#"{"id":4,"presence_stats":{"channel":"a"}}"#, "presence#4 a Count"),
+        (r#"{"id":5,"call":{"method":"add","args":[1,2]}}"#, r#"call#5 add Args(Json(b"[1,2]"))"#),
         (r#"{"unsubscribe":{"channel":"news"}}"#, "unsubscribe#0 news"),
         (
             r#"{"id":9,"publish":{"channel":"a","data": {"x": 1.0} }}"#,
@@ -94,7 +111,11 @@ fn what_is_not_a_right_command_is_answered_with_the_reason_and_not_carried_out()
         (r#"{"id":1,"id":2,"ping":{}}"#, 107, "twice"),
         (r#"{"subscribe":{"channel":"a"},"publish":{"channel":"a","data":1}}"#, 107, "more than one"),
         (r#"{"id":3,"connect":{}}"#, 107, "already connected"),
-        (r#"{"id":3,"presence":{}}"#, 104, "unknown command"),
+        (r#"{"id":3,"presences":{}}"#, 104, "unknown command"),
+        (r#"{"id":3,"presence":{}}"#, 107, "missing field `channel`"),
+        (r#"{"id":3,"call":{"method":"","data":1}}"#, 107, "method: is empty"),
+        (r#"{"id":3,"call":{"method":"m"}}"#, 107, "neither data nor args"),
+        (r#"{"id":3,"refresh":{}}"#, 107, "missing field `token`"),
         (r#"{"id":3,"history":{"channel":"a","limit":0}}"#, 107, "limit: is 0"),
         (r#"{"id":3,"history":{"channel":"a","limit":1001}}"#, 107, "limit: is 1001"),
         (r#"{"id":3,"history":{"channel":"a","limit":-1}}"#, 107, "history: invalid value"),
@@ -164,7 +185,7 @@ fn before_connect_nothing_but_ping_is_carried_out() {
 fn an_address_with_channels_connects_and_subscribes() {
     let welcome = native().welcome;
     let channels = ["a", "b"].map(|name| ChannelName::parse(name).unwrap()).to_vec();
-    let mut native = Native::subscribed(welcome, channels);
+    let mut native = Native::subscribed(welcome, Form::Json, channels);
     let mut steps = Steps::new();
     native.open(&mut steps);
     let opening = u64::MAX;
@@ -172,10 +193,39 @@ fn an_address_with_channels_connects_and_subscribes() {
         steps.drain(..).map(shown).collect::<Vec<_>>(),
         [format!("connect#{opening}"), format!("subscribe#{opening} a"), format!("subscribe#{opening} b")]
     );
-    native.answer(Ticket(opening), Answer::Connected { client: ClientId::from_random([0; 16]) }, &mut steps);
+    native.answer(Ticket(opening), welcomed(Vec::new()), &mut steps);
     assert!(
         shown(steps.pop_front().unwrap())
             .starts_with(r#"{"connected":{"client":"00000000000000000000000000000000","#)
+    );
+}
+
+fn welcomed(join: Vec<ChannelName>) -> Answer {
+    Answer::Connected { client: ClientId::from_random([0; 16]), user: None, expires_in_ms: None, join }
+}
+
+#[test]
+fn channels_in_the_token_are_recovered_from_where_the_client_stood() {
+    let mut native = native();
+    let connect = r#"{"id":1,"connect":{"token":"t","since":{"b":{"epoch":"ff","offset":7}}}}"#;
+    assert_eq!(say(&mut native, connect), "connect#1 t");
+    let mut steps = Steps::new();
+    let join = ["a", "b"].map(|name| ChannelName::parse(name).unwrap()).to_vec();
+    native.answer(Ticket(1), welcomed(join), &mut steps);
+    let done: Vec<String> = steps.drain(..).skip(1).map(shown).collect();
+    let opening = u64::MAX;
+    assert_eq!(done, [format!("subscribe#{opening} a"), format!("subscribe#{opening} b@ff:7")]);
+}
+
+#[test]
+fn a_client_is_told_when_to_come_back_if_it_matters() {
+    let mut steps = Steps::new();
+    connected().closing(&CloseReason::SLOW, None, &mut steps);
+    assert!(steps.is_empty());
+    connected().closing(&CloseReason::RESTART, Some(250), &mut steps);
+    assert_eq!(
+        steps.into_iter().map(shown).collect::<String>(),
+        r#"{"closing":{"code":1012,"message":"server restart: come back","reconnect":true,"after_ms":250}}"#
     );
 }
 
@@ -207,10 +257,51 @@ fn answers_read_as_documented() {
             Answer::Unsubscribed { channel: channel.clone() },
             r#"{"id":3,"unsubscribed":{"channel":"news"}}"#,
         ),
+        (
+            3,
+            Answer::Counted { channel: channel.clone(), attendance: Attendance { clients: 3, users: 2 } },
+            r#"{"id":3,"presence_stats":{"channel":"news","clients":3,"users":2}}"#,
+        ),
+        (
+            3,
+            Answer::Present { channel: channel.clone(), present: alice() },
+            r#"{"id":3,"presence":{"channel":"news","clients":1,"users":1,"members":[{"client":"00000000000000000000000000000000","user":"alice","info":{"name": "A"}}]}}"#,
+        ),
+        (9, Answer::Called { data: json("[1]") }, r#"{"id":9,"called":{"data":[1]}}"#),
+        (
+            8,
+            Answer::Refreshed { expires_in_ms: Some(60_000) },
+            r#"{"id":8,"refreshed":{"expires_in_ms":60000}}"#,
+        ),
         (0, Answer::Refused(Refusal::bad_request("no")), r#"{"error":{"code":107,"message":"no"}}"#),
     ] {
         let mut steps = Steps::new();
         native.answer(Ticket(ticket), answer, &mut steps);
         assert_eq!(steps.into_iter().map(shown).collect::<String>(), text);
     }
+}
+
+fn json(text: &str) -> Json {
+    Json::check(serde_json::from_str(text).unwrap()).unwrap()
+}
+
+fn member() -> Arc<Member> {
+    let (client, user) = (ClientId::from_random([0; 16]), UserId::parse("alice").ok());
+    Arc::new(Member { client, user, info: Some(json(r#"{"name": "A"}"#)) })
+}
+
+fn alice() -> Present {
+    Present { attendance: Attendance { clients: 1, users: 1 }, members: vec![member()] }
+}
+
+#[test]
+fn who_joined_or_left_reads_as_documented() {
+    let change = |change| {
+        let channel = ChannelName::parse("news").unwrap();
+        let change = PresenceChange { channel, member: member(), change };
+        String::from_utf8(presence(&change, Form::Json)).unwrap()
+    };
+    let body = r#"{"channel":"news","client":"00000000000000000000000000000000","user":"alice","info":{"name": "A"}}"#;
+    assert_eq!(change(Change::Joined), format!(r#"{{"joined":{body}}}"#));
+    assert_eq!(change(Change::Left), format!(r#"{{"left":{body}}}"#));
 }

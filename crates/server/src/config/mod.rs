@@ -4,10 +4,18 @@
 //! reference page are all made from that list.
 
 mod definitions;
+mod fields;
 mod units;
 mod sources;
+mod changes;
 mod reference;
 
+pub use changes::{Change, Effect, changes};
 pub(crate) use definitions::{DEFINITIONS, Definition};
-pub use reference::reference;
+pub use reference::{errors, reference};
 pub use sources::{ConfigError, Source, load};
+
+/// Reads a time such as `30s` or `1h`, in whole seconds.
+pub(crate) fn seconds(text: &str) -> Result<u64, &'static str> {
+    units::Unit::Time.parse(text).map(|ms| ms / 1_000)
+}

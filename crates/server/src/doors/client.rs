@@ -1,3 +1,4 @@
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -7,20 +8,32 @@ use duplex_core::{CloseReason, Frame};
 use duplex_engine::{SessionKey, Shard};
 use duplex_transport::Handler;
 
-/// A connection's place on its shard, by which the acceptor balances. Dropping it frees the place.
-pub(crate) struct Seat(Arc<AtomicUsize>);
+use crate::places::{AddressPlace, Place};
+
+/// A connection's place on its shard, by which the acceptor balances, and its place on the node. Dropping it frees both.
+pub(crate) struct Seat {
+    taken: Arc<AtomicUsize>,
+    _place: Place,
+}
+
+/// Who is at the other end of a connection.
+pub(crate) struct Caller {
+    pub peer: IpAddr,
+    /// Kept for as long as the connection lasts.
+    pub _seat: Seat,
+}
 
 impl Seat {
     /// Takes a place; `taken` counts them.
-    pub fn take(taken: Arc<AtomicUsize>) -> Self {
+    pub fn take(taken: Arc<AtomicUsize>, place: Place) -> Self {
         taken.fetch_add(1, Relaxed);
-        Self(taken)
+        Self { taken, _place: place }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.taken.fetch_sub(1, Relaxed);
     }
 }
 
@@ -29,7 +42,9 @@ pub(crate) struct Client {
     pub shard: Rc<Shard>,
     pub key: SessionKey,
     /// Kept for as long as the connection lasts.
-    pub _seat: Rc<Seat>,
+    pub _caller: Rc<Caller>,
+    /// The same, if it came through a proxy.
+    pub _place: Option<AddressPlace>,
 }
 
 impl Handler for Client {

@@ -7,14 +7,16 @@ use duplex_transport::http::Reply;
 use duplex_websocket::Compression;
 use http::Request;
 
-use super::{NATIVE, Seat, Site, socket};
+use super::{Caller, NATIVE, Site, admit, socket};
 
-pub(super) fn open<B>(site: &Rc<Site>, seat: Rc<Seat>, request: &Request<B>) -> Reply {
-    match socket::offer(request) {
-        Err(refusal) => socket::refuse(refusal),
-        Ok(offer) => {
-            let accept = offer.accept(None, Compression::PerMessage);
-            socket::upgrade(site, seat, accept, Box::new(Echo), |_| NATIVE)
-        }
+pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Request<B>) -> Reply {
+    let offer = match socket::offer(request) {
+        Ok(offer) => offer,
+        Err(refusal) => return socket::refuse(refusal),
+    };
+    let accept = offer.accept(None, Compression::PerMessage);
+    match admit(site, &caller, request).await {
+        Ok(admission) => socket::upgrade(site, caller, admission, accept, Box::new(Echo), |_| NATIVE),
+        Err(response) => Reply::Response(response),
     }
 }

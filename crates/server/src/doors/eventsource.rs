@@ -9,22 +9,35 @@ use duplex_transport::stream::{StreamBody, StreamLink};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 
 use super::client::Client;
-use super::{EVENTS, Seat, Site};
+use super::{Admission, Caller, EVENTS, Site, admit, turned_away};
 use crate::query;
 
-pub(super) fn open<B>(site: &Rc<Site>, seat: Rc<Seat>, request: &Request<B>) -> Response<Body> {
+pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Request<B>) -> Response<Body> {
     let channels = match query::channels(request.uri().query()) {
-        Ok(Some(channels)) => channels,
-        Ok(None) => {
-            return text(StatusCode::BAD_REQUEST, "channels: name some, as in /sse?channels=news,chat\n");
-        }
+        Ok(channels) => channels,
         Err(error) => return text(StatusCode::BAD_REQUEST, format!("channels: {error}\n")),
     };
+    let Admission { place, identity } = match admit(site, &caller, request).await {
+        Ok(admission) => admission,
+        Err(response) => return response,
+    };
+    // An EventSource comes back for ever after a connection that ends, but not after an error.
+    let identity = match identity {
+        Some(identity) => identity,
+        None => match site.ground.backend.connect(None).await {
+            Ok(anonymous) => anonymous,
+            Err(refusal) => return turned_away(&refusal),
+        },
+    };
+    if channels.is_none() && identity.channels.is_empty() {
+        return text(StatusCode::BAD_REQUEST, "channels: name some, as in /sse?channels=news,chat\n");
+    }
     let last = request.headers().get("last-event-id").map(|id| id.to_str().unwrap_or_default());
     let link = Rc::new(StreamLink::default());
-    let protocol = Box::new(EventSource::new(channels, last));
-    let key = site.shard.open(Opening { link: link.clone(), protocol, encoding: EVENTS });
-    let client = Client { shard: Rc::clone(&site.shard), key, _seat: seat };
+    let protocol = Box::new(EventSource::new(channels.unwrap_or_default(), last));
+    let opening = Opening { link: link.clone(), protocol, encoding: EVENTS, identity: Some(identity) };
+    let key = site.shard.open(opening);
+    let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
     let mut response = Response::new(Body::Stream(StreamBody::new(link, Box::new(client))));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -6,23 +6,26 @@ mod eventsource;
 mod native;
 mod socket;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
-use duplex_core::{Broker, Encode, EncodingId};
-use duplex_engine::Shard;
-use duplex_protocol::native::Welcome;
+use duplex_core::{EncodingId, ErrorCode, Identity, Refusal, Spent};
+use duplex_engine::{Encoding, Ground, Shard, unix_ms};
+use duplex_protocol::native::Form;
 use duplex_transport::http::{Body, Reply, text};
 use duplex_transport::websocket;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
-use crate::api::{BodyLimits, Endpoint};
-use crate::guard::{Guard, Visitor};
-use crate::page;
-pub(crate) use client::Seat;
+use crate::api::Endpoint;
+use crate::authority::Authority;
+use crate::guard::Visitor;
+use crate::live::Live;
+use crate::places::{AddressPlace, Full, Places, Returning};
+use crate::{page, query};
+pub(crate) use client::{Caller, Seat};
 
 /// Publications as native frames over WebSocket.
 const NATIVE: EncodingId = EncodingId(0);
@@ -30,36 +33,123 @@ const NATIVE: EncodingId = EncodingId(0);
 const NATIVE_DEFLATED: EncodingId = EncodingId(1);
 /// Publications as Server-Sent Events.
 const EVENTS: EncodingId = EncodingId(2);
+/// Publications as native frames in MessagePack.
+const MESSAGE_PACK: EncodingId = EncodingId(3);
+/// The same, deflated.
+const MESSAGE_PACK_DEFLATED: EncodingId = EncodingId(4);
 
 /// What [`EncodingId`]s stand for, in order.
-pub(crate) fn encodings() -> Vec<Box<dyn Encode>> {
-    vec![Box::new(native::Plain), Box::new(native::Deflated), Box::new(duplex_protocol::eventsource::Events)]
+pub(crate) fn encodings() -> Vec<Encoding> {
+    use native::{Deflated, Plain};
+    let events = duplex_protocol::eventsource::Events;
+    vec![
+        Encoding { encode: Box::new(Plain(Form::Json)), plain: NATIVE },
+        Encoding { encode: Box::new(Deflated(Form::Json)), plain: NATIVE },
+        Encoding { encode: Box::new(events), plain: EVENTS },
+        Encoding { encode: Box::new(Plain(Form::MessagePack)), plain: MESSAGE_PACK },
+        Encoding { encode: Box::new(Deflated(Form::MessagePack)), plain: MESSAGE_PACK },
+    ]
 }
 
 /// What the doors of one shard need.
 pub(crate) struct Site {
     pub shard: Rc<Shard>,
-    pub broker: Arc<dyn Broker>,
-    pub guard: Arc<Guard>,
+    pub ground: Ground,
+    pub authority: Arc<Authority>,
+    pub places: Arc<Places>,
     pub sockets: Rc<websocket::Shared>,
-    pub welcome: Arc<Welcome>,
-    pub bodies: BodyLimits,
-    pub head_timeout: Duration,
+    pub live: RefCell<Arc<Live>>,
     pub ready: Arc<AtomicBool>,
 }
 
-const WHERE: &str =
-    "there is nothing here; try /, /ws, /sse, /echo, /api/v1/publish, /api/v1/history, /healthz or /readyz\n";
+impl Site {
+    /// What holds now.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live.borrow())
+    }
 
-/// Answers one request. A connection that becomes a client keeps `seat`.
-pub(crate) async fn answer(site: Rc<Site>, seat: Rc<Seat>, request: Request<Incoming>) -> Reply {
+    /// From now on this holds.
+    pub fn go_by(&self, live: Arc<Live>) {
+        self.shard.reconfigure(live.settings, Arc::clone(&live.namespaces));
+        self.sockets.set(live.sockets);
+        self.live.replace(live);
+    }
+}
+
+/// A client that is let in, as far as numbers go, and who it is, if its request says so.
+struct Admission {
+    place: Option<AddressPlace>,
+    identity: Option<Identity>,
+}
+
+/// Lets a client in, or says why not. A token may stand in the header `Authorization` or, since browsers cannot set headers
+/// of WebSockets and EventSources, in the query.
+async fn admit<B>(site: &Site, caller: &Caller, request: &Request<B>) -> Result<Admission, Response<Body>> {
+    let now_ms = unix_ms();
+    let query = request.uri().query();
+    let comes_back = request.headers().contains_key("last-event-id") || query::flag(query, "returning");
+    let returning = if comes_back { Returning::Yes } else { Returning::No };
+    let forwarded = forwarded(request.headers());
+    let place = site.places.take_forwarded(caller.peer, forwarded, now_ms).map_err(|full| match full {
+        Full::Node => later(StatusCode::SERVICE_UNAVAILABLE, now_ms),
+        Full::Address => later(StatusCode::TOO_MANY_REQUESTS, now_ms),
+    })?;
+    if site.places.admit(returning, now_ms) == Spent::Over {
+        return Err(later(StatusCode::SERVICE_UNAVAILABLE, now_ms));
+    }
+    let bearer = bearer(request.headers()).map(str::to_owned);
+    let Some(token) = bearer.or_else(|| query::value(query, "token")) else {
+        return Ok(Admission { place, identity: None });
+    };
+    let identity = site.ground.backend.connect(Some(&token)).await;
+    match identity {
+        Ok(identity) => Ok(Admission { place, identity: Some(identity) }),
+        Err(refusal) => Err(turned_away(&refusal)),
+    }
+}
+
+/// There is no room now. Those who are told so at once are told different times to come back.
+fn later(status: StatusCode, now_ms: u64) -> Response<Body> {
+    let after_s = 1 + now_ms % 10;
+    let mut response = text(status, format!("too many clients; come back in {after_s} s\n"));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));
+    response
+}
+
+/// The client's token is not good.
+fn turned_away(refusal: &Refusal) -> Response<Body> {
+    let status = match refusal.code {
+        ErrorCode::NotAvailable | ErrorCode::Timeout => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let mut response = text(status, format!("{refusal}\n"));
+    if status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+fn forwarded(headers: &HeaderMap) -> Option<&str> {
+    headers.get("x-forwarded-for")?.to_str().ok()
+}
+
+const WHERE: &str = "there is nothing here; try /, /ws, /sse, /echo, /api/v1/publish, /healthz or /readyz\n";
+
+/// Answers one request. A connection that becomes a client keeps `caller`.
+pub(crate) async fn answer(site: Rc<Site>, caller: Rc<Caller>, request: Request<Incoming>) -> Reply {
     // RFC 9112, 6.1: with both a length and chunks, a request may be meant to look different to a proxy in front of us.
     // hyper goes by the chunks and hides the length, so nothing behind a chunked request is trusted.
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-    let mut reply = match site.guard.admit(request.headers()) {
+    let mut reply = match site.live().guard.admit(request.headers()) {
         Err(stranger) => Reply::Response(text(stranger.status(), format!("{stranger}\n"))),
-        Ok(Visitor::Own) => route(&site, seat, request).await,
-        Ok(Visitor::Guest(origin)) => welcome_guest(route(&site, seat, request).await, origin),
+        Ok(Visitor::Own) => route(&site, caller, request).await,
+        Ok(Visitor::Guest(origin)) => welcome_guest(route(&site, caller, request).await, origin),
     };
     if let (Reply::Response(response), true) = (&mut reply, chunked) {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -67,20 +157,20 @@ pub(crate) async fn answer(site: Rc<Site>, seat: Rc<Seat>, request: Request<Inco
     reply
 }
 
-async fn route(site: &Rc<Site>, seat: Rc<Seat>, request: Request<Incoming>) -> Reply {
+async fn route(site: &Rc<Site>, caller: Rc<Caller>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path();
     if let Some(endpoint) = Endpoint::at(path) {
         return Reply::Response(match *request.method() {
-            Method::POST => endpoint.answer(&*site.broker, request.into_body(), site.bodies).await,
+            Method::POST => endpoint.answer(site, &caller, request).await,
             Method::OPTIONS => preflight(),
             _ => not_allowed("POST"),
         });
     }
     let read = matches!(*request.method(), Method::GET | Method::HEAD);
     Reply::Response(match path {
-        "/ws" => return native::open(site, seat, &request),
-        "/echo" => return echo::open(site, seat, &request),
-        "/sse" if *request.method() == Method::GET => eventsource::open(site, seat, &request),
+        "/ws" => return native::open(site, caller, &request).await,
+        "/echo" => return echo::open(site, caller, &request).await,
+        "/sse" if *request.method() == Method::GET => eventsource::open(site, caller, &request).await,
         "/" if read => page::index(),
         "/healthz" if read => text(StatusCode::OK, "ok\n"),
         "/readyz" if read && site.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),

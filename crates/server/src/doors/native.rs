@@ -5,47 +5,76 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duplex_core::{Encode, Publication};
-use duplex_protocol::native::{self, Native};
+use duplex_core::{Encode, PresenceChange, Publication};
+use duplex_protocol::native::{self, Form, Native};
 use duplex_transport::http::{Reply, text};
 use duplex_websocket::{Compression, Deflater, Kind, encode};
-use http::{Request, StatusCode};
+use http::{Request, StatusCode, header};
 
-use super::{NATIVE, NATIVE_DEFLATED, Seat, Site, socket};
+use super::{Caller, MESSAGE_PACK, MESSAGE_PACK_DEFLATED, NATIVE, NATIVE_DEFLATED, Site, admit, socket};
 use crate::query;
 
-/// The subprotocol spoken here; a client that offers none gets it too.
-const SUBPROTOCOL: &str = "duplex.v1.json";
+/// Subprotocols spoken here. A client that offers none gets the first.
+const SUBPROTOCOLS: [(&str, Form); 2] =
+    [("duplex.v1.json", Form::Json), ("duplex.v1.msgpack", Form::MessagePack)];
 
-pub(super) fn open<B>(site: &Rc<Site>, seat: Rc<Seat>, request: &Request<B>) -> Reply {
+pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Request<B>) -> Reply {
     let offer = match socket::offer(request) {
         Ok(offer) => offer,
         Err(refusal) => return socket::refuse(refusal),
     };
-    let welcome = Arc::clone(&site.welcome);
+    let (subprotocol, form) = chosen(request);
+    let welcome = Arc::clone(&site.live().welcome);
     let protocol = match query::channels(request.uri().query()) {
-        Ok(None) => Native::new(welcome),
-        Ok(Some(channels)) => Native::subscribed(welcome, channels),
+        Ok(None) => Native::new(welcome, form),
+        Ok(Some(channels)) => Native::subscribed(welcome, form, channels),
         Err(error) => return Reply::Response(text(StatusCode::BAD_REQUEST, format!("channels: {error}\n"))),
     };
-    let accept = offer.accept(Some(SUBPROTOCOL), Compression::PerMessage);
-    socket::upgrade(site, seat, accept, Box::new(protocol), |compression| match compression {
-        Compression::Off => NATIVE,
-        Compression::PerMessage => NATIVE_DEFLATED,
+    let accept = offer.accept(Some(subprotocol), Compression::PerMessage);
+    let admission = match admit(site, &caller, request).await {
+        Ok(admission) => admission,
+        Err(response) => return Reply::Response(response),
+    };
+    socket::upgrade(site, caller, admission, accept, Box::new(protocol), move |compression| {
+        match (form, compression) {
+            (Form::Json, Compression::Off) => NATIVE,
+            (Form::Json, Compression::PerMessage) => NATIVE_DEFLATED,
+            (Form::MessagePack, Compression::Off) => MESSAGE_PACK,
+            (Form::MessagePack, Compression::PerMessage) => MESSAGE_PACK_DEFLATED,
+        }
     })
 }
 
+/// The first of our subprotocols that the client offers.
+fn chosen<B>(request: &Request<B>) -> (&'static str, Form) {
+    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|list| list.split(','));
+    let known = |name: &str| SUBPROTOCOLS.into_iter().find(|(ours, _)| *ours == name.trim());
+    offered.filter_map(known).next().unwrap_or(SUBPROTOCOLS[0])
+}
+
 /// Publications for clients without compression.
-pub(super) struct Plain;
+pub(super) struct Plain(pub Form);
 
 impl Encode for Plain {
     fn publication(&self, publication: &Publication) -> Bytes {
-        encode::message(Kind::Text, &native::publication(publication))
+        encode::message(kind(self.0), &native::publication(publication, self.0))
+    }
+
+    fn presence(&self, change: &PresenceChange) -> Bytes {
+        encode::message(kind(self.0), &native::presence(change, self.0))
     }
 }
 
 /// Publications for clients with compression: compressed once for all of them.
-pub(super) struct Deflated;
+pub(super) struct Deflated(pub Form);
+
+fn kind(form: Form) -> Kind {
+    match form {
+        Form::Json => Kind::Text,
+        Form::MessagePack => Kind::Binary,
+    }
+}
 
 thread_local! {
     static DEFLATER: RefCell<Deflater> = RefCell::new(Deflater::new());
@@ -53,9 +82,16 @@ thread_local! {
 
 impl Encode for Deflated {
     fn publication(&self, publication: &Publication) -> Bytes {
-        let payload = native::publication(publication);
-        DEFLATER
-            .with_borrow_mut(|deflater| encode::deflated(Kind::Text, &payload, deflater))
-            .unwrap_or_else(|| encode::message(Kind::Text, &payload))
+        deflate(kind(self.0), &native::publication(publication, self.0))
     }
+
+    fn presence(&self, change: &PresenceChange) -> Bytes {
+        deflate(kind(self.0), &native::presence(change, self.0))
+    }
+}
+
+fn deflate(kind: Kind, payload: &[u8]) -> Bytes {
+    DEFLATER
+        .with_borrow_mut(|deflater| encode::deflated(kind, payload, deflater))
+        .unwrap_or_else(|| encode::message(kind, payload))
 }

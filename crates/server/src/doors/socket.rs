@@ -10,8 +10,8 @@ use duplex_websocket::Compression;
 use duplex_websocket::handshake::{self, Accept, HttpVersion, Offer, Refusal};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version};
 
-use super::Site;
-use super::client::{Client, Seat};
+use super::client::{Caller, Client};
+use super::{Admission, Site};
 
 /// Checks that a request asks for a WebSocket.
 pub(super) fn offer<B>(request: &Request<B>) -> Result<Offer<'_>, Refusal> {
@@ -35,7 +35,8 @@ pub(super) fn refuse(refusal: Refusal) -> Reply {
 /// Answers 101; once that is out, `protocol` has the socket.
 pub(super) fn upgrade(
     site: &Rc<Site>,
-    seat: Rc<Seat>,
+    caller: Rc<Caller>,
+    admission: Admission,
     accept: Accept,
     protocol: Box<dyn Protocol>,
     encoding: impl FnOnce(Compression) -> EncodingId + 'static,
@@ -49,8 +50,10 @@ pub(super) fn upgrade(
         Box::new(move |stream, early| {
             let shared = if accept.shared_frames() { Compression::PerMessage } else { Compression::Off };
             let link = websocket::link(stream, &accept, Rc::clone(&site.sockets));
-            let key = site.shard.open(Opening { link: link.clone(), protocol, encoding: encoding(shared) });
-            let client = Client { shard: Rc::clone(&site.shard), key, _seat: seat };
+            let Admission { place, identity } = admission;
+            let opening = Opening { link: link.clone(), protocol, encoding: encoding(shared), identity };
+            let key = site.shard.open(opening);
+            let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
             tokio::task::spawn_local(websocket::Connection::new(link, accept.compression(), client, early));
         }),
     )

@@ -1,14 +1,12 @@
 //! 3.8: the native protocol, spoken wrongly or too much. Codes are those of `docs/protocol.md`.
 
-use duplex::Options;
-use duplex_broker::Retention;
 use serde_json::{Value, json};
 
 use crate::support::frames::client_frame;
 use crate::support::http::say;
 use crate::support::native::{offset, since};
-use crate::support::options;
 use crate::support::wire::Wire;
+use crate::support::{keeping, options};
 use crate::table::{Door, Expect, House, Row, check, frames, play, row, shown};
 
 fn text(command: &str) -> Vec<u8> {
@@ -41,7 +39,7 @@ fn nothing_is_carried_out_before_connect() {
         native("3.8/80 a second connect", r#"{"id":2,"connect":{}}"#, frames(["error#2 107"])),
         native("3.8/80 an unknown command", r#"{"id":2,"explode":{}}"#, frames(["error#2 104"])),
         native("3.8/80 an unknown command without an id", r#"{"explode":{}}"#, frames(["error 104"])),
-        native("3.8/80 a reserved command", r#"{"id":2,"refresh":{}}"#, frames(["error#2 104"])),
+        native("3.8/80 a reserved command", r#"{"id":2,"batch":{}}"#, frames(["error#2 104"])),
         native("3.8/80 __proto__", r#"{"id":2,"__proto__":{}}"#, frames(["error#2 104"])),
     ]);
     assert_eq!(offset(&say(address, "a", "second")), offset(&first) + 1, "something was published meanwhile");
@@ -148,7 +146,8 @@ fn a_client_has_only_so_many_subscriptions() {
         ("a NUL", r"a\u0000".to_owned(), "error#2 107"),
         ("a C1 control", r"a\u0085".to_owned(), "error#2 107"),
         ("no namespace", ":a".to_owned(), "error#2 107"),
-        ("separators", "a:b:c,d/e#f?g*h".to_owned(), "subscribed#2"),
+        ("separators", "a:b:c,d/e?g*h".to_owned(), "subscribed#2"),
+        ("users, of whom this client is none", "dm:#alice,bob".to_owned(), "error#2 103"),
         ("__proto__", "__proto__".to_owned(), "subscribed#2"),
     ];
     let rows = names.map(|(name, channel, answer)| {
@@ -200,8 +199,7 @@ fn a_subscription_is_there_or_not_however_fast_it_changes() {
 
 #[test]
 fn recovery_is_all_or_nothing() {
-    let retention = Retention { publications: 5, ..Retention::default() };
-    let mut house = House::open(Options { retention, ..options() });
+    let mut house = House::open(keeping(5));
     let address = house.server.address;
     let positions: Vec<Value> = (1..=10).map(|n| say(address, "news", &n.to_string())).collect();
     let top = &positions[9];

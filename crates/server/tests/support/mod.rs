@@ -31,6 +31,15 @@ pub fn options() -> Options {
     }
 }
 
+/// The same; each channel keeps so many publications.
+pub fn keeping(publications: usize) -> Options {
+    let mut options = options();
+    for namespace in options.namespaces.values_mut() {
+        namespace.policy.retention.publications = publications;
+    }
+    options
+}
+
 /// A server that stops when the test is over. Clients declared after it are dropped before it.
 pub struct Running {
     server: Option<Server>,

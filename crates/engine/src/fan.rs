@@ -1,0 +1,165 @@
+//! Fan-out: one publication, many outboxes; and what is done for those that cannot keep up.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use duplex_core::{EncodingId, Event};
+
+use crate::hub::{Channel, Group};
+use crate::lag::Kept;
+use crate::node::{Delivery, Node};
+use crate::outboxes::Outboxes;
+use crate::policy::{Deflate, Policy};
+use crate::session::{Phase, Queued, Sending, Session, SessionKey};
+use crate::shard::{Sessions, Shard, State};
+
+/// Bytes in an outbox beyond which what may be thinned out waits outside of it, where it still can be: what is in the
+/// outbox will be sent.
+const AHEAD_MAX: usize = 4 << 10;
+
+/// What fan-out needs of a shard.
+pub(crate) struct Fan<'a> {
+    pub node: &'a Node,
+    pub sessions: &'a mut Sessions,
+    pub outboxes: &'a mut Outboxes,
+    pub dirty: &'a mut VecDeque<SessionKey>,
+    pub paced: &'a mut Vec<SessionKey>,
+    pub now_ms: u64,
+}
+
+impl Fan<'_> {
+    /// A run of deliveries to all live subscribers of a channel. Those who have too much waiting are added to `slow`.
+    pub fn out(&mut self, channel: &Channel, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
+        match channel.policy.thins_out() {
+            false => self.all_alike(channel, run, slow),
+            true => self.each_its_own(channel, run),
+        }
+    }
+
+    /// Encoded once per group, one piece for each member.
+    fn all_alike(&mut self, channel: &Channel, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
+        for Group { encoding, members } in &channel.groups {
+            let piece = self.node.encode(run, self.node.suited(*encoding, &channel.policy));
+            for &index in members {
+                let session = self.sessions.member(index);
+                match session.queue(piece.clone(), self.outboxes) {
+                    Queued::First => self.dirty.push_back(SessionKey { index, serial: session.serial }),
+                    Queued::Behind => {}
+                    Queued::Full => slow.push(SessionKey { index, serial: session.serial }),
+                }
+            }
+        }
+    }
+
+    /// Each member gets what it can take now; the rest waits where newer publications may take its place.
+    fn each_its_own(&mut self, channel: &Channel, run: &[Arc<Delivery>]) {
+        for Group { members, .. } in &channel.groups {
+            for &index in members {
+                let dropped: u64 = run.iter().map(|delivery| self.offer(index, channel, delivery)).sum();
+                self.node.gauges.thinned_out.fetch_add(dropped, Relaxed);
+                let session = self.sessions.member(index);
+                let key = SessionKey { index, serial: session.serial };
+                if !session.outbox.is_empty() && session.mark_dirty() == Queued::First {
+                    self.dirty.push_back(key);
+                }
+                if let Some(lag) = &mut session.lag
+                    && channel.policy.deliveries.is_some()
+                    && lag.is_to_be_paced()
+                {
+                    self.paced.push(key);
+                }
+            }
+        }
+    }
+
+    /// One delivery to one member; returns how many others were dropped for it.
+    fn offer(&mut self, index: u32, channel: &Channel, delivery: &Arc<Delivery>) -> u64 {
+        let Self { node, sessions, outboxes, now_ms, .. } = self;
+        let session = sessions.member(index);
+        if session.phase == Phase::Closing {
+            return 0;
+        }
+        let policy = &*channel.policy;
+        let is_publication = matches!(delivery.event, Event::Publication(_));
+        if !is_publication || session.takes_now(channel.key, policy, *now_ms) {
+            let piece = node.encode(std::slice::from_ref(delivery), node.suited(session.encoding, policy));
+            outboxes.add(piece.len());
+            session.outbox.push(piece);
+            return 0;
+        }
+        let lag = session.lag.get_or_insert_default();
+        let before = lag.bytes();
+        let kept = lag.keep(channel.key, policy, Arc::clone(delivery), outboxes.client_max());
+        outboxes.remove(before);
+        outboxes.add(lag.bytes());
+        match kept {
+            Kept::Added => 0,
+            Kept::InPlaceOf(dropped) => dropped,
+        }
+    }
+}
+
+impl Session {
+    /// Whether a publication of a channel that thins out may go into the outbox.
+    fn takes_now(&mut self, channel: u32, policy: &Policy, now_ms: u64) -> bool {
+        if self.sending == Sending::Blocked || self.outbox.bytes() >= AHEAD_MAX {
+            return false;
+        }
+        match &mut self.lag {
+            None if policy.deliveries.is_none() => true,
+            lag => lag.get_or_insert_default().passes(channel, policy, now_ms),
+        }
+    }
+}
+
+impl Node {
+    /// The encoding for clients that want `encoding`, where the policy may not want compression.
+    pub(crate) fn suited(&self, encoding: EncodingId, policy: &Policy) -> EncodingId {
+        match policy.deflate {
+            Deflate::On => encoding,
+            Deflate::Off => self.plain(encoding),
+        }
+    }
+}
+
+impl Shard {
+    /// Moves what waits for a session into its outbox, as far as it will be sent soon.
+    pub(crate) fn catch_up(&self, state: &mut State, key: SessionKey) {
+        let State { sessions, hub, outboxes, now_ms, .. } = state;
+        let Some(session) = sessions.live(key) else { return };
+        let Some(lag) = &mut session.lag else { return };
+        while session.sending != Sending::Blocked && session.outbox.bytes() < AHEAD_MAX {
+            let before = lag.bytes();
+            let Some((channel, delivery)) = lag.next(|channel| &*hub.channel(channel).policy, *now_ms) else {
+                break;
+            };
+            outboxes.remove(before - lag.bytes());
+            let encoding = self.node.suited(session.encoding, &hub.channel(channel).policy);
+            let piece = self.node.encode(&[delivery], encoding);
+            outboxes.add(piece.len());
+            session.outbox.push(piece);
+        }
+        if lag.is_idle(|channel| &*hub.channel(channel).policy) {
+            session.lag = None;
+        }
+        if !session.outbox.is_empty() && session.mark_dirty() == Queued::First {
+            self.dirty(state, key);
+        }
+    }
+
+    /// Some time has passed: sessions whose rate is limited may get more.
+    pub(crate) fn send_paced(&self) {
+        let state = &mut *self.state.borrow_mut();
+        for key in std::mem::take(&mut state.paced) {
+            let Some(session) = state.sessions.live(key) else { continue };
+            let Some(lag) = &mut session.lag else { continue };
+            lag.paced();
+            self.catch_up(state, key);
+            let lag = state.sessions.live(key).and_then(|session| session.lag.as_mut());
+            if lag.is_some_and(|lag| lag.is_to_be_paced()) {
+                state.paced.push(key);
+            }
+        }
+    }
+}
