@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use duplex_core::{EncodingId, Event};
 
 use crate::hub::{Channel, Group};
-use crate::lag::Kept;
+use crate::lag::{Kept, Lag};
 use crate::node::{Delivery, Node};
 use crate::outboxes::Outboxes;
 use crate::policy::{Deflate, Policy};
@@ -17,6 +17,8 @@ use crate::shard::{Sessions, Shard, State};
 /// Bytes in an outbox beyond which what may be thinned out waits outside of it, where it still can be: what is in the
 /// outbox will be sent.
 const AHEAD_MAX: usize = 4 << 10;
+/// The same for what a client missed and gets now.
+const PAST_AHEAD_MAX: usize = 64 << 10;
 
 /// What fan-out needs of a shard.
 pub(crate) struct Fan<'a> {
@@ -43,7 +45,11 @@ impl Fan<'_> {
             let piece = self.node.encode(run, self.node.suited(*encoding, &channel.policy));
             for &index in members {
                 let session = self.sessions.member(index);
-                match session.queue(piece.clone(), self.outboxes) {
+                let queued = match &mut session.lag {
+                    Some(lag) if lag.holds(channel.key) => wait_behind(lag, channel, run, self.outboxes),
+                    _ => session.queue(piece.clone(), self.outboxes),
+                };
+                match queued {
                     Queued::First => self.dirty.push_back(SessionKey { index, serial: session.serial }),
                     Queued::Behind => {}
                     Queued::Full => slow.push(SessionKey { index, serial: session.serial }),
@@ -94,10 +100,20 @@ impl Fan<'_> {
         outboxes.remove(before);
         outboxes.add(lag.bytes());
         match kept {
-            Kept::Added => 0,
+            Kept::Added | Kept::Full => 0,
             Kept::InPlaceOf(dropped) => dropped,
         }
     }
+}
+
+/// A run waits behind what the client missed and is still being sent.
+fn wait_behind(lag: &mut Lag, channel: &Channel, run: &[Arc<Delivery>], outboxes: &mut Outboxes) -> Queued {
+    let before = lag.bytes();
+    let full = run.iter().any(|delivery| {
+        lag.keep(channel.key, &channel.policy, Arc::clone(delivery), outboxes.client_max()) == Kept::Full
+    });
+    outboxes.add(lag.bytes() - before);
+    if full { Queued::Full } else { Queued::Behind }
 }
 
 impl Session {
@@ -124,12 +140,40 @@ impl Node {
 }
 
 impl Shard {
+    /// Sends what a client missed: at once as much as it has room for, the rest as it reads.
+    pub(crate) fn replay(&self, key: SessionKey, channel: u32, policy: &Policy, past: Vec<Arc<Delivery>>) {
+        let state = &mut *self.state.borrow_mut();
+        let Some(session) = state.sessions.live(key) else { return };
+        let encoding = self.node.suited(session.encoding, policy);
+        let mut past = past.into_iter();
+        let room = PAST_AHEAD_MAX.min(state.outboxes.client_max() / 4);
+        while session.outbox.bytes() < room
+            && let Some(delivery) = past.next()
+        {
+            let piece = self.node.encode(&[delivery], encoding);
+            state.outboxes.add(piece.len());
+            session.outbox.push(piece);
+        }
+        if past.len() > 0 {
+            let lag = session.lag.get_or_insert_default();
+            let before = lag.bytes();
+            past.for_each(|delivery| lag.keep_past(channel, policy, delivery));
+            state.outboxes.remove(before);
+            state.outboxes.add(lag.bytes());
+        }
+        if !session.outbox.is_empty() && session.mark_dirty() == Queued::First {
+            self.dirty(state, key);
+        }
+    }
+
     /// Moves what waits for a session into its outbox, as far as it will be sent soon.
     pub(crate) fn catch_up(&self, state: &mut State, key: SessionKey) {
         let State { sessions, hub, outboxes, now_ms, .. } = state;
         let Some(session) = sessions.live(key) else { return };
         let Some(lag) = &mut session.lag else { return };
-        while session.sending != Sending::Blocked && session.outbox.bytes() < AHEAD_MAX {
+        let thins_out = session.subscriptions.iter().any(|s| hub.channel(s.channel).policy.thins_out());
+        let ahead_max = if thins_out { AHEAD_MAX } else { PAST_AHEAD_MAX };
+        while session.sending != Sending::Blocked && session.outbox.bytes() < ahead_max {
             let before = lag.bytes();
             let Some((channel, delivery)) = lag.next(|channel| &*hub.channel(channel).policy, *now_ms) else {
                 break;

@@ -1,4 +1,5 @@
-//! What a subscriber has not got yet, in channels where it may be thinned out.
+//! What a subscriber has not got yet: what it missed and is still being sent, and, in channels where it may be thinned out,
+//! what it was too slow for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +10,10 @@ use crate::inbox::weight;
 use crate::node::Delivery;
 use crate::policy::{Overload, Policy};
 
-/// What a session has not got yet. There only for a session that is slow, or whose rate is limited.
+/// Memory a publication of the past is counted as, bytes: it is shared with history and with all who recover.
+const PAST_BYTES: usize = 16;
+
+/// What a session has not got yet. There only for a session that recovers much, is slow, or whose rate is limited.
 #[derive(Default)]
 pub(crate) struct Lag {
     channels: Vec<Behind>,
@@ -35,12 +39,10 @@ struct Behind {
 
 /// What waits, in the order in which it will be sent.
 enum Waiting {
-    Queue(VecDeque<Arc<Delivery>>),
+    /// With the memory each is counted as.
+    Queue(VecDeque<(Arc<Delivery>, usize)>),
     /// The newest for each key. A key keeps its place in the line when a newer value comes, so that each has its turn.
-    Newest {
-        keys: VecDeque<Box<str>>,
-        values: HashMap<Box<str>, Arc<Delivery>>,
-    },
+    Newest { keys: VecDeque<Box<str>>, values: HashMap<Box<str>, Arc<Delivery>> },
 }
 
 /// What became of a delivery that could not be sent at once.
@@ -50,6 +52,8 @@ pub(crate) enum Kept {
     Added,
     /// It waits, and so many others were dropped for it.
     InPlaceOf(u64),
+    /// There is no room for it, and nothing may be dropped.
+    Full,
 }
 
 impl Lag {
@@ -64,41 +68,61 @@ impl Lag {
         behind.waiting.is_empty() && behind.may_send(policy, now_ms)
     }
 
+    /// Whether something of this channel waits, so that whatever comes must wait behind it.
+    pub fn holds(&self, channel: u32) -> bool {
+        self.channels.iter().any(|behind| behind.channel == channel && !behind.waiting.is_empty())
+    }
+
+    /// Keeps a publication of the past until it can be sent.
+    pub fn keep_past(&mut self, channel: u32, policy: &Policy, delivery: Arc<Delivery>) {
+        match &mut self.behind(channel, policy).waiting {
+            Waiting::Queue(queue) => {
+                queue.push_back((delivery, PAST_BYTES));
+                self.bytes += PAST_BYTES;
+            }
+            Waiting::Newest { .. } => drop(self.keep(channel, policy, delivery, usize::MAX)),
+        }
+    }
+
     /// Keeps a delivery until it can be sent; at most `bytes_max` are kept for a session.
     pub fn keep(&mut self, channel: u32, policy: &Policy, delivery: Arc<Delivery>, bytes_max: usize) -> Kept {
-        let before = self.bytes;
         let added = weight(&delivery.event);
-        let behind = self.behind(channel, policy);
-        let mut dropped = 0;
-        let mut freed = 0;
-        match &mut behind.waiting {
+        let room = bytes_max.saturating_sub(added);
+        let before = self.bytes;
+        if policy.overload == Overload::Disconnect && before > room {
+            return Kept::Full;
+        }
+        let (dropped, freed) = match &mut self.behind(channel, policy).waiting {
             Waiting::Queue(queue) => {
-                while !queue.is_empty() && before + added - freed > bytes_max {
-                    freed += queue.pop_front().map_or(0, |oldest| weight(&oldest.event));
+                let (mut dropped, mut freed) = (0, 0);
+                while before - freed > room
+                    && let Some((_, weight)) = queue.pop_front()
+                {
+                    freed += weight;
                     dropped += 1;
                 }
-                queue.push_back(delivery);
+                queue.push_back((delivery, added));
+                (dropped, freed)
             }
             Waiting::Newest { keys, values } => {
                 let key = key(policy, &delivery.event);
-                match values.get_mut(key) {
-                    Some(value) => {
-                        freed += weight(&std::mem::replace(value, delivery).event);
+                if let Some(value) = values.get_mut(key) {
+                    (1, weight(&std::mem::replace(value, delivery).event))
+                } else {
+                    let (mut dropped, mut freed) = (0, 0);
+                    while before - freed > room
+                        && let Some(oldest) = keys.pop_front()
+                    {
+                        freed += values.remove(&oldest).map_or(0, |oldest| weight(&oldest.event));
                         dropped += 1;
                     }
-                    None => {
-                        while !keys.is_empty() && before + added - freed > bytes_max {
-                            let oldest = keys.pop_front().and_then(|oldest| values.remove(&oldest));
-                            freed += oldest.map_or(0, |oldest| weight(&oldest.event));
-                            dropped += 1;
-                        }
-                        let key: Box<str> = key.into();
-                        keys.push_back(key.clone());
-                        values.insert(key, delivery);
-                    }
+                    let key: Box<str> = key.into();
+                    keys.push_back(key.clone());
+                    values.insert(key, delivery);
+                    (dropped, freed)
                 }
             }
-        }
+        };
         self.bytes = before + added - freed;
         if dropped == 0 { Kept::Added } else { Kept::InPlaceOf(dropped) }
     }
@@ -116,8 +140,8 @@ impl Lag {
             let may = !behind.waiting.is_empty() && behind.may_send(policy(channel), now_ms);
             let next = may.then(|| behind.waiting.pop()).flatten();
             self.channels.push(behind);
-            if let Some(next) = next {
-                self.bytes -= weight(&next.event);
+            if let Some((next, weight)) = next {
+                self.bytes -= weight;
                 return Some((channel, next));
             }
         }
@@ -177,16 +201,21 @@ impl Waiting {
         }
     }
 
-    fn pop(&mut self) -> Option<Arc<Delivery>> {
+    /// The first in line, and the memory it was counted as.
+    fn pop(&mut self) -> Option<(Arc<Delivery>, usize)> {
         match self {
             Self::Queue(queue) => queue.pop_front(),
-            Self::Newest { keys, values } => keys.pop_front().and_then(|key| values.remove(&key)),
+            Self::Newest { keys, values } => {
+                let next = values.remove(&keys.pop_front()?)?;
+                let weight = weight(&next.event);
+                Some((next, weight))
+            }
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Queue(queue) => queue.iter().map(|delivery| weight(&delivery.event)).sum(),
+            Self::Queue(queue) => queue.iter().map(|(_, weight)| weight).sum(),
             Self::Newest { values, .. } => values.values().map(|delivery| weight(&delivery.event)).sum(),
         }
     }

@@ -116,7 +116,7 @@ impl Shard {
     fn go_live(self: &Rc<Self>, joining: Joining, asked: Asked, history: History) {
         self.drain();
         let Joining { key, ticket, channel: name, policy, .. } = joining;
-        let (encoding, start) = match self.end_joining(key, &name, asked, history) {
+        let (channel, start) = match self.end_joining(key, &name, asked, history) {
             Some(Ok(live)) => live,
             Some(Err(Gap)) => return self.close(key, &CloseReason::INSUFFICIENT_STATE, ""),
             None => {
@@ -126,10 +126,7 @@ impl Shard {
         };
         let Start { position, recovered, replay, .. } = start;
         self.answer(key, ticket, Answer::Subscribed { channel: name.clone(), position, recovered });
-        let encoding = self.node.suited(encoding, &policy);
-        for delivery in replay {
-            self.push(key, |_| self.node.encode(&[delivery], encoding));
-        }
+        self.replay(key, channel, &policy, replay);
         self.report(key, &name, &policy);
     }
 
@@ -140,7 +137,7 @@ impl Shard {
         name: &ChannelName,
         asked: Asked,
         history: History,
-    ) -> Option<Result<(EncodingId, Start), Gap>> {
+    ) -> Option<Result<(u32, Start), Gap>> {
         let state = &mut *self.state.borrow_mut();
         let (encoding, channel) = state.joining(key, name)?;
         let delivery = |publication| self.node.delivery(Event::Publication(publication));
@@ -149,7 +146,7 @@ impl Shard {
             let start = merge(asked, history, held, delivery)?;
             let place = state.hub.go_live(channel, key.index, encoding, start.end)?;
             state.sessions.member(key.index).set_place(channel, place);
-            Ok((encoding, start))
+            Ok((channel, start))
         })())
     }
 

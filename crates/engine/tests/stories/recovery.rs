@@ -41,6 +41,24 @@ fn without_history_only_a_client_that_missed_nothing_recovers() {
     story.run("c: connect; sub news since 0", "c: hello news@1+nothing");
 }
 
+#[test]
+fn whoever_missed_more_than_fits_into_its_outbox_gets_it_as_it_reads() {
+    let mut story = Story::with(Settings { outbox_bytes: 3_000, ..settings() });
+    story.run("a: connect; sub news", "a: hello news@0");
+    let text = "x".repeat(200);
+    for offset in 1..=50 {
+        story.run(&format!("a: pub news {text}"), &format!("a: news/{offset}={text}"));
+    }
+    let missed: Vec<String> = (2..=50).map(|offset| format!("news/{offset}={text}")).collect();
+    story.run("b: connect; sub news since 1", &format!("b: hello news@50+all {}", missed.join(" ")));
+    story.run("c: connect", "c: hello");
+    story.stuck("c");
+    story.run("c: sub news since 1", "");
+    story.run("a: pub news last", "a: news/51=last | b: news/51=last");
+    story.unstuck("c");
+    story.expect(&format!("c: news@50+all {} news/51=last", missed.join(" ")));
+}
+
 /// A broker whose deliveries can be lost on the way: it publishes behind everyone's back.
 struct Leaky {
     memory: Arc<Memory>,
