@@ -37,6 +37,11 @@ impl Shard {
             Stage::Early => {
                 self.refuse(key, ticket, Refusal::new(ErrorCode::Unauthorized, "send connect first"));
             }
+            Stage::Full => {
+                let message =
+                    "too many commands came while the token is checked; wait for the answer to connect";
+                self.refuse(key, ticket, Refusal::new(ErrorCode::TooManyRequests, message));
+            }
             Stage::Held | Stage::Gone => {}
         }
     }

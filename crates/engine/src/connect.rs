@@ -18,8 +18,10 @@ pub(crate) enum Stage {
     Done(ClientId, Arc<Identity>),
     /// Only `connect`.
     Early,
-    /// The command is kept until it is known who the client is, or, if there are too many, dropped.
+    /// The command is kept until it is known who the client is.
     Held,
+    /// Too many commands are kept already.
+    Full,
     /// Nothing: it is gone.
     Gone,
 }
@@ -142,9 +144,10 @@ impl Shard {
             Introduction::Done(identity) => Stage::Done(session.client, Arc::clone(identity)),
             Introduction::Awaited(_) => Stage::Early,
             Introduction::Checking(held) => {
-                if held.len() < HELD_COMMANDS_MAX {
-                    held.push((ticket, command.clone()));
+                if held.len() >= HELD_COMMANDS_MAX {
+                    return Stage::Full;
                 }
+                held.push((ticket, command.clone()));
                 Stage::Held
             }
         }

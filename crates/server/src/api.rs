@@ -1,5 +1,6 @@
 //! Where backends come in: `POST /api/v1/…` with JSON, answered with JSON.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use duplex_core::{
@@ -24,6 +25,7 @@ pub(crate) enum Endpoint {
     Presence,
     PresenceStats,
     Revoke,
+    Info,
 }
 
 /// What a request body may be.
@@ -42,6 +44,7 @@ impl Endpoint {
             "presence" => Some(Self::Presence),
             "presence_stats" => Some(Self::PresenceStats),
             "revoke" => Some(Self::Revoke),
+            "info" => Some(Self::Info),
             _ => None,
         }
     }
@@ -88,6 +91,7 @@ impl Endpoint {
                 Ok(attendance(&channel, read.attendance))
             }
             Self::Revoke => revoke(site, parse(&body)?),
+            Self::Info => Ok(info(site)),
         }
     }
 }
@@ -164,6 +168,34 @@ fn revoke(site: &Site, request: RevokeRequest) -> Result<Vec<u8>, Failure> {
     };
     site.ground.node.close(&whom, &CloseReason::REVOKED).map_err(Failure::full)?;
     Ok(b"{}".to_vec())
+}
+
+/// How much there is of everything, and how much was refused.
+fn info(site: &Site) -> Vec<u8> {
+    let gauges = site.ground.node.gauges();
+    let closed = CloseReason::ALL.iter().map(|reason| (reason.code.to_string(), gauges.closed(reason)));
+    json(&Info {
+        version: env!("CARGO_PKG_VERSION"),
+        connections: site.places.connections(),
+        sessions: gauges.sessions(),
+        subscriptions: gauges.subscriptions(),
+        outbox_bytes: gauges.outbox_bytes(),
+        thinned_out: gauges.thinned_out(),
+        closed: closed.filter(|(_, count)| *count > 0).collect(),
+        refused: site.places.refused().counts().into_iter().collect(),
+    })
+}
+
+#[derive(Serialize)]
+struct Info {
+    version: &'static str,
+    connections: usize,
+    sessions: usize,
+    subscriptions: usize,
+    outbox_bytes: usize,
+    thinned_out: u64,
+    closed: BTreeMap<String, u64>,
+    refused: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Deserialize)]

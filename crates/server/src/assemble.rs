@@ -70,6 +70,8 @@ pub struct Server {
     places: Arc<Places>,
     authority: Arc<Authority>,
     ready: Arc<AtomicBool>,
+    /// For whom it is open, whatever a reload says.
+    mode: Mode,
     /// What it was configured with last.
     options: Mutex<Options>,
     live: watch::Sender<Arc<Live>>,
@@ -117,6 +119,7 @@ impl Server {
         let acceptor = runtime.block_on(async { Acceptor::bind(options.listen, options.sockets) });
         let acceptor = acceptor.map_err(|error| StartError::Bind { address: options.listen, error })?;
         let address = acceptor.address()?;
+        tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
         let parts = Parts::new(&options, credentials, live_now, stage_now.clone());
@@ -132,8 +135,8 @@ impl Server {
             runtime.block_on(accept(acceptor, workers, counted, &broker, stage_now));
         })?);
         ready.store(true, Relaxed);
-        let options = Mutex::new(options);
-        Ok(Self { address, node, places, authority, ready, options, live, stage, threads })
+        let (mode, options) = (options.mode, Mutex::new(options));
+        Ok(Self { address, node, places, authority, ready, mode, options, live, stage, threads })
     }
 
     /// Checks options without starting anything.
@@ -163,10 +166,9 @@ impl Server {
     /// What is wrong with them; then everything stays as it is.
     pub fn reload(&self, options: Options) -> Result<Vec<Change>, StartError> {
         let mut current = self.options.lock().unwrap_or_else(PoisonError::into_inner);
-        // What needs a restart stays, and so does whether everything is open.
-        let options = Options { mode: current.mode, listen: current.listen, ..options };
-        let (live, credentials) = Self::check(&options)?;
         let changed = changes(&current, &options);
+        let options = Options { mode: self.mode, ..options };
+        let (live, credentials) = Self::check(&options)?;
         self.authority.replace(credentials);
         self.places.set(connections(&options), options.trusted_proxies.clone());
         self.live.send_replace(Arc::new(live));
@@ -219,9 +221,6 @@ fn connections(options: &Options) -> crate::Connections {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.map_or(usize::MAX, |files| usize::try_from(files).unwrap_or(usize::MAX));
     let node = options.connections.node.min(files.saturating_sub(FILES_RESERVED).max(1));
-    if node < options.connections.node {
-        tracing::info!(files, connections = node, "the limit of open files lowers how many may connect");
-    }
     crate::Connections { node, ..options.connections }
 }
 

@@ -28,6 +28,8 @@ pub struct StreamLink {
 enum End {
     #[default]
     Open,
+    /// Is to end, when the outbox is empty.
+    Asked,
     /// Ends when all was taken.
     AfterRest,
     Now,
@@ -58,12 +60,15 @@ impl Link for StreamLink {
         {
             taken.push(frame);
         }
+        if queue.is_empty() && self.end.get() == End::Asked {
+            self.end.set(End::AfterRest);
+        }
         self.wake();
         if queue.is_empty() { Written::All } else { Written::Blocked }
     }
 
     fn farewell(&self, _: &'static CloseReason, _: &str) -> Option<Bytes> {
-        self.end.set(End::AfterRest);
+        self.end.set(End::Asked);
         None
     }
 

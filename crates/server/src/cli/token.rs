@@ -18,6 +18,7 @@ pub(super) fn command() -> Command {
             Arg::new("secret")
                 .long("secret")
                 .env("DUPLEX_AUTH__HMAC_SECRET")
+                .value_name("SECRET")
                 .hide_env_values(true)
                 .required(true)
                 .help(
