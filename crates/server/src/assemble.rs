@@ -360,10 +360,40 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
 }
 
 async fn ticks(shard: Rc<Shard>) {
-    let start = Instant::now();
     let mut ticks = interval(TICK);
+    let mut clock = Clock { now: Duration::ZERO, before: Instant::now() };
     loop {
         ticks.tick().await;
-        shard.tick(u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX));
+        shard.tick(clock.advance(Instant::now()));
+    }
+}
+
+/// The clock of a shard goes on while the shard does: after a pause, in which it could not read what clients sent, nobody
+/// has been silent for as long as the pause was.
+struct Clock {
+    now: Duration,
+    before: Instant,
+}
+
+impl Clock {
+    /// Milliseconds of the shard's time.
+    fn advance(&mut self, at: Instant) -> u64 {
+        self.now += (at - self.before).min(TICK * 2);
+        self.before = at;
+        u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_of_the_shard_is_not_a_silence_of_its_clients() {
+        let start = Instant::now();
+        let mut clock = Clock { now: Duration::ZERO, before: start };
+        let at = |ms| start + Duration::from_millis(ms);
+        let times = [100, 210, 60_000, 60_001, 60_100].map(|ms| clock.advance(at(ms)));
+        assert_eq!(times, [100, 210, 410, 411, 510]);
     }
 }
