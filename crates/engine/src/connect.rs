@@ -37,10 +37,15 @@ impl Shard {
             None => {
                 let checking = self.backend.connect(token);
                 self.when(checking, move |shard, checked| {
-                    shard.introduced(key, ticket, checked.map(Arc::new));
+                    let checked = checked.map(|identity| shard.share(identity));
+                    shard.introduced(key, ticket, checked);
                 });
             }
         }
+    }
+
+    pub(crate) fn share(&self, identity: Identity) -> Arc<Identity> {
+        if identity == *self.anonymous { Arc::clone(&self.anonymous) } else { Arc::new(identity) }
     }
 
     /// `None` if the client has said `connect` before; else who a door says it is.

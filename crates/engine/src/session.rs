@@ -51,7 +51,7 @@ pub(crate) struct Session {
     /// Commands whose answer is awaited.
     pub in_flight: u32,
     pub lag: Option<Box<Lag>>,
-    /// What it may still publish, in namespaces that limit it. The namespace is told by its first limited channel's policy.
+    /// What it may still publish in namespaces that limit it, which are told apart by where their policies lie.
     pub publications: Vec<(usize, Budget)>,
 }
 

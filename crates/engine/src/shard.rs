@@ -30,6 +30,8 @@ pub struct Shard {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) settings: Cell<Settings>,
     pub(crate) namespaces: RefCell<Arc<Namespaces>>,
+    /// Anonymous clients share who they are.
+    pub(crate) anonymous: Arc<Identity>,
     /// Never borrowed across an await or a call that leads back into the shard.
     pub(crate) state: RefCell<State>,
 }
@@ -104,6 +106,7 @@ impl Shard {
             backend,
             settings,
             namespaces,
+            anonymous: Arc::default(),
             state: RefCell::new(state),
         })
     }
@@ -125,8 +128,9 @@ impl Shard {
     }
 
     /// Begins a session.
-    pub fn open(self: &Rc<Self>, opening: Opening) -> SessionKey {
-        let key = self.state.borrow_mut().insert(opening, self.settings.get().connect_ms);
+    pub fn open(self: &Rc<Self>, mut opening: Opening) -> SessionKey {
+        let known = opening.identity.take().map(|identity| self.share(identity));
+        let key = self.state.borrow_mut().insert(opening, known, self.settings.get().connect_ms);
         self.node.gauges.sessions.fetch_add(1, Relaxed);
         self.converse(key, |protocol, steps| protocol.open(steps));
         key
@@ -362,8 +366,8 @@ impl Shard {
 }
 
 impl State {
-    fn insert(&mut self, opening: Opening, connect_ms: u32) -> SessionKey {
-        let Opening { link, protocol, encoding, identity } = opening;
+    fn insert(&mut self, opening: Opening, known: Option<Arc<Identity>>, connect_ms: u32) -> SessionKey {
+        let Opening { link, protocol, encoding, .. } = opening;
         self.serial = self.serial.wrapping_add(1);
         let mut random = [0; 16];
         getrandom::fill(&mut random).expect("the operating system gives random bytes");
@@ -383,7 +387,7 @@ impl State {
             protocol,
             subscriptions: Vec::new(),
             client: ClientId::from_random(random),
-            introduction: Introduction::Awaited(identity.map(Arc::new)),
+            introduction: Introduction::Awaited(known),
             expires_ms: u64::MAX,
             in_flight: 0,
             lag: None,
