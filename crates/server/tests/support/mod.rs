@@ -57,6 +57,12 @@ impl Running {
         self.server.as_ref().expect("it runs until it is stopped").gauges()
     }
 
+    /// From now on these options hold; says what has changed.
+    pub fn reload(&self, options: Options) -> Vec<duplex::config::Change> {
+        let server = self.server.as_ref().expect("it runs until it is stopped");
+        server.reload(options).expect("the options are right")
+    }
+
     /// Stops it and returns when it has.
     pub fn stop(mut self) {
         self.server.take().expect("it is stopped once").stop();

@@ -60,6 +60,17 @@ impl Client {
         self.next()
     }
 
+    /// Sends a command with this id and returns its answer; what else comes is passed over.
+    pub fn ask_past(&mut self, command: &Value, id: u64) -> Value {
+        self.send(command);
+        loop {
+            let frame = self.next();
+            if frame["id"] == id {
+                return frame;
+            }
+        }
+    }
+
     /// The next frame.
     pub fn next(&mut self) -> Value {
         self.frame().unwrap_or_else(|ending| panic!("expected a frame, but the connection was {ending:?}"))
