@@ -30,7 +30,7 @@ mod page;
 pub mod cli;
 
 pub use assemble::{Server, StartError};
-pub use duplex_engine::{Gauges, Overload, Policy, Recovery, Settings, Visibility, Who};
+pub use duplex_engine::{Deflate, Gauges, Overload, Policy, Recovery, Settings, Visibility, Who};
 pub use guard::{Origin, OriginError};
 pub use options::{Auth, Connections, Drain, Mode, Namespace, Options, Slow, Timeouts};
 pub use places::Refused;

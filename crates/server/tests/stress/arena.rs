@@ -2,15 +2,13 @@
 
 use std::net::SocketAddr;
 
-use duplex::auth::{self, Secret};
-use duplex::{Mode, Namespace, Options, Slow, Visibility, Who};
-use serde_json::{Map, Value, json};
+use duplex::{Namespace, Options, Slow, Visibility, Who};
+use serde_json::{Value, json};
 
 use crate::support::native::Client;
-use crate::support::{Levels, Running, eventually, options, start};
-
-const SECRET: &str = "a secret that is long enough for everybody";
-pub const API_KEY: &str = "a key that is long enough";
+use crate::support::tokens::closed;
+pub use crate::support::tokens::{API_KEY, signed_in, token};
+use crate::support::{Levels, Running, eventually, start};
 
 /// A server with namespaces of all kinds, tokens, and anonymous clients who may do everything.
 pub struct Arena {
@@ -58,10 +56,7 @@ impl Arena {
 }
 
 pub fn arena_options() -> Options {
-    let mut options = Options { mode: Mode::Closed, ..options() };
-    options.auth.hmac_secret = Some(Secret::new(SECRET).expect("it is long enough"));
-    options.auth.anonymous = duplex::auth::Anonymous::Allowed;
-    options.auth.api_keys = vec![format!("test:{API_KEY}")];
+    let mut options = closed();
     options.settings.connections_per_user = 60;
     options.settings.expiry_grace_ms = 200;
     options.settings.outbox_bytes = 256 << 10;
@@ -96,25 +91,6 @@ pub fn arena_options() -> Options {
     ];
     options.namespaces = namespaces.map(|(name, namespace)| (name.to_owned(), namespace)).into();
     options
-}
-
-/// A token for `user` that is good for so many seconds.
-pub fn token(user: &str, seconds: f64) -> String {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .expect("it is after 1970")
-        .as_secs_f64();
-    let claims = json!({ "sub": user, "iat": now as u64, "exp": now + seconds });
-    let claims: Map<String, Value> = serde_json::from_value(claims).expect("an object");
-    auth::mint(&Secret::new(SECRET).expect("it is long enough"), &claims)
-}
-
-/// A client that has said who it is.
-pub fn signed_in(address: SocketAddr, user: &str, seconds: f64) -> Client {
-    let mut client = Client::open(address, "/ws");
-    let connected = client.ask(&json!({ "id": 1, "connect": { "token": token(user, seconds) } }));
-    assert_eq!(connected["connected"]["user"], user, "{connected}");
-    client
 }
 
 /// Publishes without waiting for the answer.

@@ -8,6 +8,9 @@ pub mod frames;
 pub mod http;
 pub mod native;
 pub mod neighbour;
+#[cfg(target_os = "linux")]
+pub mod program;
+pub mod tokens;
 pub mod wire;
 
 use std::net::SocketAddr;
