@@ -7,7 +7,7 @@ use duplex_transport::SocketOptions;
 use serde_json::{Value, json};
 
 use support::http::{Events, Response, publish, request, say};
-use support::native::offset;
+use support::native::{Client, offset};
 use support::wire::Wire;
 use support::{Levels, PATIENCE, Running, options, start};
 
@@ -241,4 +241,21 @@ fn a_page_of_an_allowed_origin_may_read_and_publish_and_no_other_page_may() {
     assert_eq!(preflight.header("access-control-allow-methods"), Some("POST"));
     assert_eq!(preflight.header("access-control-allow-headers"), Some("content-type, authorization"));
     assert_eq!(preflight.header("access-control-allow-credentials"), None);
+}
+
+#[test]
+fn an_event_source_hears_who_joins_and_leaves() {
+    let mut options = options();
+    for namespace in options.namespaces.values_mut() {
+        namespace.attendance = Some(duplex::Visibility::Announced);
+    }
+    let server = start(options);
+    let mut events = Events::open(server.address, "/sse?channels=room", "");
+    events.subscribed();
+    let itself = events.data("$joined");
+    let (client, _) = Client::subscribe(server.address, "room");
+    let joined = events.data("$joined");
+    assert_ne!(joined["client"], itself["client"]);
+    client.leave();
+    assert_eq!(events.data("$left")["client"], joined["client"]);
 }
