@@ -55,7 +55,7 @@ reasons! {
     EXPIRED = 3005, "token expired: come back with a new one", Reconnect,
         "The token is no longer valid, and no newer one was shown in time with `refresh`. Get a new token and come back.";
     SLOW = 3008, "slow: reads more slowly than it is sent to", Reconnect,
-        "The client's outbox is full, or all outboxes of the node together are. Come back and recover; if it happens again, subscribe to less, or give the namespace another overload policy.";
+        "The client's outbox is full, or all outboxes of the node together are, or its network has taken nothing for `client.stall_timeout`. Come back and recover; if it happens again, subscribe to less, or give the namespace another overload policy.";
     INSUFFICIENT_STATE = 3010, "insufficient state: reconnect and recover", Reconnect,
         "The server could not keep this client's channels complete. Come back and recover.";
     NO_PONG = 3012, "no pong", Reconnect,

@@ -41,6 +41,8 @@ pub(crate) struct Session {
     pub entry: Tick,
     /// When something last came from the client.
     pub heard_ms: u64,
+    /// When its transport last took something of what waits, ms of the shard's clock; while it is full.
+    pub stalled: Option<u64>,
     pub messages: Budget,
     pub protocol: Box<dyn Protocol>,
     pub subscriptions: Vec<Subscription>,

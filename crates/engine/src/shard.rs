@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub outboxes: Outboxes,
     /// Sessions that wait for their rate to allow another delivery.
     pub paced: Vec<SessionKey>,
+    /// Sessions whose transport is full.
+    pub stalled: Vec<SessionKey>,
     /// How far the check of positions has come.
     pub checked: usize,
     /// What the outboxes held when the node was last told.
@@ -89,6 +91,7 @@ impl Shard {
             hub: Hub::default(),
             outboxes: Outboxes::new(&settings, node.shards().count()),
             paced: Vec::new(),
+            stalled: Vec::new(),
             checked: 0,
             told_bytes: 0,
             dirty: VecDeque::new(),
@@ -257,6 +260,7 @@ impl Shard {
     pub fn tick(self: &Rc<Self>, now_ms: u64) {
         self.state.borrow_mut().now_ms = now_ms;
         self.send_paced();
+        self.close_stalled();
         self.check_positions();
         self.tell_bytes();
         while let Some((tick, keys)) = { self.state.borrow_mut().wheel.turn(now_ms) } {
@@ -383,6 +387,7 @@ impl State {
             due_ms,
             entry: self.wheel.insert(key, due_ms),
             heard_ms: self.now_ms,
+            stalled: None,
             messages: Budget::default(),
             protocol,
             subscriptions: Vec::new(),

@@ -104,9 +104,41 @@ impl Shard {
             }
         };
         state.outboxes.remove(before - session.outbox.bytes());
+        match (&mut session.stalled, session.sending) {
+            (Some(since_ms), _) if before > session.outbox.bytes() => *since_ms = state.now_ms,
+            (none @ None, Sending::Blocked) => {
+                *none = Some(state.now_ms);
+                state.stalled.push(key);
+            }
+            _ => {}
+        }
         if session.sending == Sending::Idle && session.lag.is_some() {
             self.catch_up(state, key);
         }
+    }
+}
+
+impl Shard {
+    /// Closes clients whose transport has taken nothing for too long, however little waits for them.
+    pub(crate) fn close_stalled(&self) {
+        let stall_ms = u64::from(self.settings.get().stall_ms);
+        let mut gone = Vec::new();
+        {
+            let State { sessions, stalled, now_ms, .. } = &mut *self.state.borrow_mut();
+            stalled.retain(|key| {
+                let Some(session) = sessions.live(*key) else { return false };
+                if session.sending != Sending::Blocked {
+                    session.stalled = None;
+                    return false;
+                }
+                let is_over = session.stalled.is_some_and(|since_ms| since_ms + stall_ms <= *now_ms);
+                if is_over {
+                    gone.push(*key);
+                }
+                !is_over
+            });
+        }
+        gone.into_iter().for_each(|key| self.close(key, &CloseReason::SLOW, ""));
     }
 }
 

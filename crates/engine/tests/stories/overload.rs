@@ -45,7 +45,8 @@ fn without_a_key_the_newest_of_the_channel_stays() {
 
 #[test]
 fn a_ticker_needs_no_more_memory_however_long_a_client_sleeps() {
-    let mut story = story(latest(Some("key")));
+    let settings = Settings { stall_ms: 300_000, ..settings() };
+    let mut story = Story::ruled(settings, Namespaces::one(latest(Some("key"))));
     story.run("slow: connect; sub ticker", "slow: hello ticker@0");
     story.stuck("slow");
     story.run("fast: connect", "fast: hello");
@@ -130,4 +131,23 @@ fn whoever_leaves_a_channel_gets_nothing_more_of_what_waited() {
     story.run("slow: unsub ticker", "");
     story.unstuck("slow");
     story.run("fast: unsub x", "fast: left | slow: ticker/1=1 left");
+}
+
+#[test]
+fn whoever_takes_nothing_for_too_long_goes_however_little_waits() {
+    let mut story = Story::with(Settings { stall_ms: 3_000, ..settings() });
+    story.run("stuck: connect; sub news", "stuck: hello news@0");
+    story.run("slow: connect; sub news", "slow: hello news@0");
+    story.stuck("stuck");
+    story.stuck("slow");
+    story.run("p: connect; pub news 1", "p: hello");
+    story.keep_alive(2_000, "");
+    story.unstuck("slow");
+    story.run("p: pub news 2", "slow: news/1=1 news/2=2");
+    story.stuck("slow");
+    story.run("p: pub news 3", "");
+    story.keep_alive(1_000, "");
+    assert_eq!(story.gauges().1, 1, "the one that took something stays");
+    story.unstuck("slow");
+    story.run("p: unsub x", "p: left | slow: news/3=3");
 }

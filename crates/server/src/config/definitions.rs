@@ -299,6 +299,8 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
         "Silence after which a client is pinged. NATs and proxies forget idle connections after 30 s or more."),
     number!(AtOnce "client.pong_timeout", Time 100..=300_000, settings.pong_ms,
         "How long a pinged client may stay silent."),
+    number!(AtOnce "client.stall_timeout", Time 500..=300_000, settings.stall_ms,
+        "How long a client's network may take nothing of what waits for it, before it is disconnected as slow, however little that is."),
     number!(AtOnce "client.connect_timeout", Time 100..=300_000, settings.connect_ms,
         "How long a client may take to say `connect`."),
     number!(AtOnce "client.close_timeout", Time 100..=60_000, settings.close_ms,
