@@ -13,6 +13,8 @@ use crate::members::Members;
 
 /// Channels are spread over this many locks, so that publishers on different shards rarely meet.
 const STRIPES: usize = 64;
+/// Generations of channel names per stripe: a power of two.
+const GENERATIONS: usize = 1 << 10;
 
 /// How much all channels together may take. What each channel keeps comes with its publications.
 #[derive(Debug, Clone, Copy)]
@@ -46,12 +48,22 @@ struct Held {
     channels: AtomicUsize,
 }
 
-#[derive(Default)]
 struct Stripe {
     channels: HashMap<ChannelName, Channel>,
+    generations: Generations,
     /// Channels with history, the first to expire first.
     by_expiry: BTreeMap<Expiry, ChannelName>,
     publications: u64,
+}
+
+/// Where the epochs of new channels come from. A channel that is forgotten before anything was published in it gets the
+/// same epoch when it comes back, so that those who knew it recover; for others a new generation begins, together with all
+/// names that share its place here.
+struct Generations {
+    hasher: RandomState,
+    /// Those of this process are unlike those of another.
+    first: u64,
+    passed: Box<[u32]>,
 }
 
 /// When a channel's history ends, milliseconds since 1970 UTC, and a number that no other channel of the stripe has.
@@ -73,7 +85,7 @@ impl Memory {
     /// A broker that hands publications to `node`.
     pub fn new(capacity: Capacity, node: Arc<dyn Deliver>) -> Self {
         Self {
-            stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
+            stripes: (0..STRIPES).map(|_| Mutex::new(Stripe::new())).collect(),
             hasher: RandomState::new(),
             capacity,
             held: Held::default(),
@@ -201,6 +213,15 @@ impl Presence for Memory {
 }
 
 impl Stripe {
+    fn new() -> Self {
+        Self {
+            channels: HashMap::new(),
+            generations: Generations::new(),
+            by_expiry: BTreeMap::new(),
+            publications: 0,
+        }
+    }
+
     /// The channel; a new one with a new epoch if it is not there.
     fn channel(
         &mut self,
@@ -213,7 +234,7 @@ impl Stripe {
                 return Err(BrokerError::TooManyChannels { limit: capacity.channels });
             }
             held.channels.fetch_add(1, Relaxed);
-            self.channels.insert(name.clone(), Channel::new());
+            self.channels.insert(name.clone(), Channel::new(self.generations.epoch(name)));
         }
         Ok(self.channels.get_mut(name).expect("it is there or was just inserted"))
     }
@@ -254,22 +275,45 @@ impl Stripe {
         }
     }
 
-    /// Forgets a channel that nobody listens to or is present in and that has no history. Should it come back, its epoch is a new one.
+    /// Forgets a channel that nobody listens to or is present in and that has no history.
     fn forget_if_idle(&mut self, name: &ChannelName, held: &Held) {
-        if self.channels.get(name).is_some_and(Channel::is_idle) {
-            self.channels.remove(name);
-            held.channels.fetch_sub(1, Relaxed);
+        let Some(channel) = self.channels.get(name).filter(|channel| channel.is_idle()) else { return };
+        if channel.top.offset > 0 {
+            self.generations.pass(name);
         }
+        self.channels.remove(name);
+        held.channels.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Generations {
+    fn new() -> Self {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).expect("the operating system gives random bytes");
+        let passed = vec![0; GENERATIONS].into_boxed_slice();
+        Self { hasher: RandomState::new(), first: u64::from_ne_bytes(random), passed }
+    }
+
+    fn epoch(&self, name: &ChannelName) -> Epoch {
+        let generation = self.first.wrapping_add(self.passed[self.place(name)].into());
+        let [_, _, bytes @ ..] = generation.to_be_bytes();
+        Epoch::from_random(bytes)
+    }
+
+    fn pass(&mut self, name: &ChannelName) {
+        let passed = &mut self.passed[self.place(name)];
+        *passed = passed.wrapping_add(1);
+    }
+
+    fn place(&self, name: &ChannelName) -> usize {
+        self.hasher.hash_one(name) as usize % GENERATIONS
     }
 }
 
 impl Channel {
-    fn new() -> Self {
-        let mut random = [0; 6];
-        getrandom::fill(&mut random).expect("the operating system gives random bytes");
-        let top = Position { epoch: Epoch::from_random(random), offset: 0 };
+    fn new(epoch: Epoch) -> Self {
         Self {
-            top,
+            top: Position { epoch, offset: 0 },
             ring: VecDeque::new(),
             keys: HashMap::new(),
             expiry: None,

@@ -159,6 +159,17 @@ async fn what_has_passed_its_time_is_forgotten_and_the_epoch_tells() {
 }
 
 #[tokio::test]
+async fn who_left_a_silent_channel_recovers_what_was_published_since() {
+    let (_, broker) = memory(Capacity::default());
+    broker.listen(&name("news"), shard(0)).await.unwrap();
+    let position = broker.history(&name("news"), Extent::Nothing).await.unwrap().position;
+    broker.ignore(&name("news"), shard(0));
+    assert_eq!(broker.channels(), 0);
+    broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
+    assert_eq!(missed(&broker, "news", position).await, Some(vec![1]));
+}
+
+#[tokio::test]
 async fn a_channel_that_is_listened_to_keeps_its_epoch_without_history() {
     let (_, broker) = memory(Capacity::default());
     let keep = Retention { ttl_ms: 1_000, ..KEEP };
