@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duplex_core::{
-    Budget, ClientId, CloseReason, Command, EncodingId, FrameQueue, Identity, Link, Protocol, Ticket,
+    Budget, ClientId, CloseReason, Command, EncodingId, FrameQueue, Identity, Link, Protocol, Ticket, Written,
 };
 
 use crate::hub::{Place, Subscription};
@@ -115,12 +115,40 @@ impl Session {
         if self.phase == Phase::Closing {
             return Queued::Behind;
         }
-        if !self.outbox.is_empty() && self.outbox.bytes() + frame.len() > outboxes.client_max() {
-            return Queued::Full;
+        if self.is_full_for(&frame, outboxes) {
+            // Nobody is slow whose transport has not been asked.
+            if self.sending == Sending::Dirty && self.write(outboxes) == Sending::Idle {
+                self.sending = Sending::Dirty;
+            }
+            if self.is_full_for(&frame, outboxes) {
+                return Queued::Full;
+            }
         }
         outboxes.add(frame.len());
         self.outbox.push(frame);
         self.mark_dirty()
+    }
+
+    #[inline]
+    fn is_full_for(&self, frame: &Bytes, outboxes: &Outboxes) -> bool {
+        !self.outbox.is_empty() && self.outbox.bytes() + frame.len() > outboxes.client_max()
+    }
+
+    /// One write of all that waits. A dead link ends the session by itself: its transport sees the same error.
+    pub fn write(&mut self, outboxes: &mut Outboxes) -> Sending {
+        let before = self.outbox.bytes();
+        self.sending = match self.link.write(&mut self.outbox) {
+            Written::All => Sending::Idle,
+            Written::Blocked => Sending::Blocked,
+            Written::Dead => {
+                self.outbox.clear();
+                self.phase = Phase::Closing;
+                self.link.abort();
+                Sending::Blocked
+            }
+        };
+        outboxes.remove(before - self.outbox.bytes());
+        self.sending
     }
 
     /// Who the client is, once that is known.

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use duplex_core::{ChannelName, CloseReason, Written};
+use duplex_core::{ChannelName, CloseReason};
 
 use crate::fan::Fan;
 use crate::hub::Run;
 use crate::node::Delivery;
-use crate::session::{Phase, Sending, SessionKey};
+use crate::session::{Sending, SessionKey};
 use crate::shard::{Shard, State};
 
 /// Publications of one channel joined into one piece for its subscribers, at most.
@@ -41,9 +41,10 @@ impl Shard {
             if let Err(Broken) = self.fan_out(run, &mut slow) {
                 broken.insert(run[0].channel().clone());
             }
-        }
-        for key in slow {
-            self.close(key, &CloseReason::SLOW, "");
+            // At once: what waits for them is taken from the others' room.
+            for key in slow.drain(..) {
+                self.close(key, &CloseReason::SLOW, "");
+            }
         }
         for channel in broken {
             tracing::warn!(?channel, "publications did not arrive at a shard; its subscribers must recover");
@@ -89,22 +90,12 @@ impl Shard {
         if state.dirty.is_empty() { Flushed::All } else { Flushed::Some }
     }
 
-    /// One write of all that waits. A dead link ends the session by itself: its transport sees the same error.
+    /// One write of what waits for a session, and what follows from it.
     fn write(&self, state: &mut State, key: SessionKey) {
         let Some(session) = state.sessions.get(key) else { return };
         let before = session.outbox.bytes();
-        session.sending = match session.link.write(&mut session.outbox) {
-            Written::All => Sending::Idle,
-            Written::Blocked => Sending::Blocked,
-            Written::Dead => {
-                session.outbox.clear();
-                session.phase = Phase::Closing;
-                session.link.abort();
-                Sending::Blocked
-            }
-        };
-        state.outboxes.remove(before - session.outbox.bytes());
-        match (&mut session.stalled, session.sending) {
+        let sending = session.write(&mut state.outboxes);
+        match (&mut session.stalled, sending) {
             (Some(since_ms), _) if before > session.outbox.bytes() => *since_ms = state.now_ms,
             (none @ None, Sending::Blocked) => {
                 *none = Some(state.now_ms);
@@ -112,7 +103,7 @@ impl Shard {
             }
             _ => {}
         }
-        if session.sending == Sending::Idle && session.lag.is_some() {
+        if sending == Sending::Idle && session.lag.is_some() {
             self.catch_up(state, key);
         }
     }

@@ -134,6 +134,18 @@ fn whoever_leaves_a_channel_gets_nothing_more_of_what_waited() {
 }
 
 #[test]
+fn nobody_is_slow_who_takes_a_burst_as_it_comes() {
+    let mut story = Story::with(Settings { outbox_bytes: 1_000, ..settings() });
+    story.run("reader: connect; sub news", "reader: hello news@0");
+    let burst: Vec<String> = (1..=200).map(|offset| format!("pub news {offset}")).collect();
+    let heard: Vec<String> = (1..=200).map(|offset| format!("news/{offset}={offset}")).collect();
+    story.run(
+        &format!("writer: connect; {}", burst.join("; ")),
+        &format!("reader: {} | writer: hello", heard.join(" ")),
+    );
+}
+
+#[test]
 fn whoever_takes_nothing_for_too_long_goes_however_little_waits() {
     let mut story = Story::with(Settings { stall_ms: 3_000, ..settings() });
     story.run("stuck: connect; sub news", "stuck: hello news@0");
