@@ -22,7 +22,7 @@ pub struct Settings {
     pub heartbeat_ms: u32,
     /// How long a pinged client may stay silent, ms. Default 10,000.
     pub pong_ms: u32,
-    /// How long the transport of a client may take nothing of what waits for it, ms. Default 8,000.
+    /// How long the transport of a client may take nothing of what waits for it, ms. Default 7,000.
     pub stall_ms: u32,
     /// How long a connection may take to say `connect`, ms. Default 10,000.
     pub connect_ms: u32,
@@ -50,7 +50,7 @@ impl Default for Settings {
             inbox_bytes: 64 << 20,
             heartbeat_ms: 25_000,
             pong_ms: 10_000,
-            stall_ms: 8_000,
+            stall_ms: 7_000,
             connect_ms: 10_000,
             close_ms: 5_000,
             expiry_grace_ms: 25_000,

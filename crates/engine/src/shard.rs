@@ -19,6 +19,9 @@ use crate::session::{Due, Introduction, Phase, Queued, Sending, Session, Session
 use crate::settings::Settings;
 use crate::wheel::{Tick, Wheel};
 
+/// The least time to take leave, however long a client has taken nothing, ms.
+const LEAVE_MIN_MS: u64 = 1_000;
+
 /// A thread's clients and all that happens to them.
 ///
 /// Everything here is for one thread. A method that takes a [`SessionKey`] does nothing if that session has ended.
@@ -212,7 +215,10 @@ impl Shard {
         state.outboxes.remove(before);
         state.outboxes.add(session.waiting());
         session.phase = Phase::Closing;
-        let due_ms = state.now_ms + u64::from(self.settings.get().close_ms);
+        // Who has taken nothing for a while would not take its leave either.
+        let close_ms = u64::from(self.settings.get().close_ms);
+        let since_ms = session.stalled.unwrap_or(state.now_ms);
+        let due_ms = (since_ms + close_ms).max(state.now_ms + close_ms.min(LEAVE_MIN_MS));
         session.wait_until(due_ms, key, &mut state.wheel);
         if session.mark_dirty() == Queued::First {
             self.dirty(state, key);

@@ -19,7 +19,7 @@ pub struct SocketOptions {
     /// Kernel send buffer of a connection, bytes. Default 64 KiB. Without a limit the kernel takes about 3 MB for each
     /// client that does not read. The kernel doubles the number for its own bookkeeping.
     pub send_buffer_bytes: usize,
-    /// Bytes a socket may hold that are not sent yet. Default 16 KiB. What is written later can still be thinned out.
+    /// Bytes a socket may hold that are not sent yet. Default 8 KiB. What is written later can still be thinned out.
     /// Linux only.
     pub unsent_bytes: u32,
     /// How long written data may stay unacknowledged until the connection counts as dead. Default 30 s. Linux only.
@@ -31,7 +31,7 @@ impl Default for SocketOptions {
         Self {
             backlog: 4_096,
             send_buffer_bytes: 64 << 10,
-            unsent_bytes: 16 << 10,
+            unsent_bytes: 8 << 10,
             user_timeout: Duration::from_secs(30),
         }
     }

@@ -231,6 +231,10 @@ impl Link for WebSocketLink {
     }
 
     fn abort(&self) {
+        if self.stage() == Stage::Farewell {
+            // Time is over. What it has not taken would stay in the kernel for as long as it takes nothing.
+            let _ = self.stream.set_zero_linger();
+        }
         self.set_stage(Stage::Over);
         self.wake_reader();
     }
