@@ -9,7 +9,7 @@ use crate::node::Delivery;
 /// Most notes that may wait for one shard.
 const NOTES_MAX: usize = 1_024;
 
-/// What is on its way to one shard. Any thread puts in, the shard takes all at once.
+/// What is on its way to one shard. Any thread puts in, the shard takes much at once.
 pub(crate) struct Inbox {
     waiting: Mutex<Waiting>,
     bytes_max: usize,
@@ -26,6 +26,13 @@ pub(crate) struct Waiting {
     pub missed: HashSet<ChannelName>,
     /// Whom to close.
     pub notes: Vec<Note>,
+}
+
+/// Whether something was left in an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    Nothing,
+    Some,
 }
 
 /// Sessions to be closed, wherever they are.
@@ -105,6 +112,25 @@ impl Inbox {
     /// Takes all that waits.
     pub fn take(&self) -> Waiting {
         std::mem::take(&mut *self.lock())
+    }
+
+    /// Takes what came first, at least one delivery and at most about so many bytes, and says whether that is all.
+    pub fn take_some(&self, bytes_max: usize) -> (Waiting, Rest) {
+        let mut waiting = self.lock();
+        if waiting.bytes <= bytes_max {
+            return (std::mem::take(&mut *waiting), Rest::Nothing);
+        }
+        let mut bytes = 0;
+        let taken = waiting.deliveries.iter().take_while(|delivery| {
+            let fits = bytes < bytes_max;
+            bytes += if fits { weight(&delivery.event) } else { 0 };
+            fits
+        });
+        let taken = taken.count();
+        let left = waiting.deliveries.split_off(taken);
+        let left = Waiting { deliveries: left, bytes: waiting.bytes - bytes, ..Waiting::default() };
+        let rest = if left.deliveries.is_empty() { Rest::Nothing } else { Rest::Some };
+        (std::mem::replace(&mut *waiting, left), rest)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

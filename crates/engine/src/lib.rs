@@ -19,6 +19,7 @@ mod fan;
 mod session;
 mod outboxes;
 mod lag;
+mod slow;
 mod hub;
 mod merge;
 mod wheel;

@@ -5,8 +5,8 @@ use duplex_core::Rate;
 pub struct Settings {
     /// Bytes that may wait for one client before it counts as slow. Default 1 MiB.
     pub outbox_bytes: usize,
-    /// Bytes that may wait for all clients of the node together. As they fill, each client may have less waiting.
-    /// Default 512 MiB.
+    /// Bytes that may wait for all clients of the node together. Beyond it, those with most waiting are disconnected, until
+    /// half of it is left. Default 512 MiB.
     pub outboxes_bytes: usize,
     /// Channels one client may be subscribed to. Default 128.
     pub subscriptions: usize,

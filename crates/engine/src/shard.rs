@@ -409,6 +409,16 @@ impl State {
 }
 
 impl Sessions {
+    /// Those for whom something waits, with how many bytes.
+    pub fn waiting(&self) -> Vec<(usize, SessionKey)> {
+        let live = self.0.iter().filter(|(_, session)| session.phase != Phase::Closing);
+        let waiting = live.map(|(index, session)| {
+            let index = u32::try_from(index).expect("a shard has fewer sessions");
+            (session.waiting(), SessionKey { index, serial: session.serial })
+        });
+        waiting.filter(|(bytes, _)| *bytes > 0).collect()
+    }
+
     /// The session, unless it has ended.
     #[inline]
     pub fn get(&mut self, key: SessionKey) -> Option<&mut Session> {

@@ -7,12 +7,16 @@ use duplex_core::{ChannelName, CloseReason};
 
 use crate::fan::Fan;
 use crate::hub::Run;
+use crate::inbox::{Rest, Waiting};
 use crate::node::Delivery;
 use crate::session::{Sending, SessionKey};
 use crate::shard::{Shard, State};
 
 /// Publications of one channel joined into one piece for its subscribers, at most.
 const RUN_MAX: usize = 32;
+/// Publications that one turn puts into outboxes, bytes: after a pause of the shard, more may be waiting than its subscribers
+/// can take at once.
+const TURN_BYTES_MAX: usize = 128 << 10;
 /// Outboxes flushed before other tasks of the shard get a turn: about a millisecond's worth.
 const FLUSHES_MAX: usize = 256;
 
@@ -23,17 +27,26 @@ impl Shard {
         let wake = &self.node.inbox(self.id).wake;
         loop {
             wake.notified().await;
-            self.drain();
-            while self.flush() == Flushed::Some {
+            loop {
+                let (waiting, rest) = self.node.inbox(self.id).take_some(TURN_BYTES_MAX);
+                self.take_in(waiting);
+                while self.flush() == Flushed::Some {
+                    tokio::task::yield_now().await;
+                }
+                if rest == Rest::Nothing {
+                    break;
+                }
                 tokio::task::yield_now().await;
-                self.drain();
             }
         }
     }
 
     /// Puts what waits in the inbox into the outboxes of subscribers.
     pub fn drain(&self) {
-        let waiting = self.node.inbox(self.id).take();
+        self.take_in(self.node.inbox(self.id).take());
+    }
+
+    fn take_in(&self, waiting: Waiting) {
         let (mut slow, mut broken) = (Vec::new(), waiting.missed);
         for run in
             waiting.deliveries.chunk_by(|a, b| a.channel() == b.channel()).flat_map(|run| run.chunks(RUN_MAX))
@@ -45,7 +58,9 @@ impl Shard {
             for key in slow.drain(..) {
                 self.close(key, &CloseReason::SLOW, "");
             }
+            self.make_room();
         }
+        self.make_room();
         for channel in broken {
             tracing::warn!(?channel, "publications did not arrive at a shard; its subscribers must recover");
             self.give_up_channel(&channel);
@@ -106,30 +121,6 @@ impl Shard {
         if sending == Sending::Idle && session.lag.is_some() {
             self.catch_up(state, key);
         }
-    }
-}
-
-impl Shard {
-    /// Closes clients whose transport has taken nothing for too long, however little waits for them.
-    pub(crate) fn close_stalled(&self) {
-        let stall_ms = u64::from(self.settings.get().stall_ms);
-        let mut gone = Vec::new();
-        {
-            let State { sessions, stalled, now_ms, .. } = &mut *self.state.borrow_mut();
-            stalled.retain(|key| {
-                let Some(session) = sessions.live(*key) else { return false };
-                if session.sending != Sending::Blocked {
-                    session.stalled = None;
-                    return false;
-                }
-                let is_over = session.stalled.is_some_and(|since_ms| since_ms + stall_ms <= *now_ms);
-                if is_over {
-                    gone.push(*key);
-                }
-                !is_over
-            });
-        }
-        gone.into_iter().for_each(|key| self.close(key, &CloseReason::SLOW, ""));
     }
 }
 

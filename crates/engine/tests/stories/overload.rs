@@ -98,7 +98,7 @@ fn a_subscriber_gets_no_more_than_its_rate_and_the_newest_at_last() {
 
 #[test]
 fn the_slowest_go_first_when_all_outboxes_together_are_too_full() {
-    let settings = Settings { outbox_bytes: 10_000, outboxes_bytes: 20_000, ..settings() };
+    let settings = Settings { outbox_bytes: 10_000, outboxes_bytes: 15_000, ..settings() };
     let mut story = Story::with(settings);
     for client in ["a", "b", "c", "d"] {
         story.run(
@@ -116,7 +116,7 @@ fn the_slowest_go_first_when_all_outboxes_together_are_too_full() {
     }
     assert_eq!(story.gauges().1, 8, "everyone is within the limit of one client");
     story.run(&format!("p: pub all {text}"), "");
-    assert_eq!(story.gauges().1, 8 - 6, "those who had most waiting were closed");
+    assert_eq!(story.gauges().1, 8 - 4, "as many of those who had most waiting were closed as had to be");
     story.unstuck("d");
     story.run("p: unsub x", &format!("d: all/1={text} | p: left"));
 }

@@ -294,7 +294,7 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
     number!(AtOnce "client.outbox_bytes_max", Bytes 65_536..=1_073_741_824, settings.outbox_bytes,
         "Bytes that may wait for one client before it is disconnected as slow."),
     number!(AtOnce "client.outboxes_bytes_max", Bytes 1_048_576..=1_099_511_627_776, settings.outboxes_bytes,
-        "Bytes that may wait for all clients together. From half of it on, each client may have less waiting, so that the slowest go first."),
+        "Bytes that may wait for all clients together. Beyond it, those with most waiting are disconnected, until half of it is left."),
     number!(AtOnce "client.heartbeat", Time 100..=300_000, settings.heartbeat_ms,
         "Silence after which a client is pinged. NATs and proxies forget idle connections after 30 s or more."),
     number!(AtOnce "client.pong_timeout", Time 100..=300_000, settings.pong_ms,
