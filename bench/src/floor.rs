@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
 
-use crate::load::client::ACCEPT;
+use crate::load::link::ACCEPT;
 
 const LISTENER: Token = Token(usize::MAX);
 const PARENT: Token = Token(usize::MAX - 1);

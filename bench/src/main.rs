@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 mod deadline;
 mod failure;
 mod floor;
+mod limits;
 mod load;
 mod measure;
 mod peers;
@@ -150,9 +151,9 @@ fn subjects(flags: &Flags, starter: &Starter) -> Result<Vec<Subject>, Failure> {
 }
 
 fn works(flags: &Flags) -> Vec<Work> {
-    use Work::{Burst, Connect, Echo, Fanout, Latency, Memory, Start};
+    use Work::{Burst, Connect, Echo, Fanout, Idle, Latency, Memory, Stalled, Start, Storm, Ticker};
     let mut works = match flags.only.as_slice() {
-        [] => vec![Fanout, Burst, Echo, Memory, Connect, Start, Latency],
+        [] => vec![Fanout, Burst, Echo, Memory, Connect, Start, Latency, Idle, Stalled, Ticker, Storm],
         asked => asked.to_vec(),
     };
     works.retain(|work| {

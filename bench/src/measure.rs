@@ -52,9 +52,9 @@ pub fn median(values: &[f64]) -> Option<f64> {
 pub const SEES_PROCESSES: bool = cfg!(target_os = "linux");
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Neighbours, allow_open_files, cpu_time, resident_bytes};
+pub use elsewhere::{Neighbours, allow_open_files, cpu_time, listen_overflows, resident_bytes};
 #[cfg(target_os = "linux")]
-pub use linux::{Neighbours, allow_open_files, cpu_time, resident_bytes};
+pub use linux::{Neighbours, allow_open_files, cpu_time, listen_overflows, resident_bytes};
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -98,6 +98,19 @@ mod linux {
             })
             .ok_or(Failure::Unmeasurable("resident memory"))?;
         Ok(kibibytes * 1024)
+    }
+
+    /// Connections that the kernel has refused since it started because nobody accepted them: `ListenOverflows`.
+    pub fn listen_overflows() -> Result<u64, Failure> {
+        let path = "/proc/net/netstat";
+        let text = fs::read_to_string(path).map_err(Failure::io(format!("cannot read {path}")))?;
+        let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
+        let (names, values) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        names
+            .split_ascii_whitespace()
+            .zip(values.split_ascii_whitespace())
+            .find_map(|(name, value)| if name == "ListenOverflows" { value.parse().ok() } else { None })
+            .ok_or(Failure::Unmeasurable("what the kernel refused"))
     }
 
     /// Raises the limit of open files, for us and the servers we start, to at least `needed`.
@@ -209,6 +222,10 @@ mod elsewhere {
 
     pub fn resident_bytes(_: u32) -> Result<u64, Failure> {
         Err(Failure::Unmeasurable("resident memory"))
+    }
+
+    pub fn listen_overflows() -> Result<u64, Failure> {
+        Err(Failure::Unmeasurable("what the kernel refused"))
     }
 
     pub struct Neighbours;

@@ -12,8 +12,8 @@ use clap::ValueEnum;
 
 use crate::deadline::Deadline;
 use crate::failure::Failure;
-use crate::load::client::upgrade_request;
 use crate::load::dialect::{Dialect, Role};
+use crate::load::link::upgrade_request;
 use crate::measure::{self, Cores};
 
 /// One of the servers.
@@ -102,11 +102,22 @@ pub struct Server {
 impl Starter {
     /// Starts a server and waits until it is ready.
     pub fn start(&self, subject: Subject, deadline: &Deadline) -> Result<Server, Failure> {
+        self.start_with(subject, &[], deadline)
+    }
+
+    /// The same with settings of ours: `HISTORY__BYTES_MAX` for `history.bytes_max`.
+    pub fn start_with(
+        &self,
+        subject: Subject,
+        settings: &[(&str, &str)],
+        deadline: &Deadline,
+    ) -> Result<Server, Failure> {
         let address = free_address()?;
         let log = self.logs.join(format!("{}.log", subject.key()));
         let mut command = self.command(subject, address)?;
         let output = File::create(&log).map_err(Failure::io(format!("cannot create {}", log.display())))?;
         let errors = output.try_clone().map_err(Failure::io("cannot share the log"))?;
+        command.envs(settings.iter().map(|(key, value)| (format!("DUPLEX_{key}"), value)));
         command.stdin(Stdio::piped()).stdout(output).stderr(errors);
         self.cores.enter_server()?;
         let begin = Instant::now();
@@ -146,6 +157,30 @@ impl Starter {
 }
 
 impl Server {
+    /// Resident memory once it has stood still for a second, or after ten. `rest` keeps the clients alive for a while.
+    pub fn settled_bytes(
+        &self,
+        mut rest: impl FnMut(Duration) -> Result<(), Failure>,
+    ) -> Result<f64, Failure> {
+        const STILL_BYTES: u64 = 64 * 1024;
+        let mut reference = self.resident_bytes()?;
+        let mut still = 0;
+        for _ in 0..100 {
+            rest(Duration::from_millis(100))?;
+            let now = self.resident_bytes()?;
+            if now.abs_diff(reference) > STILL_BYTES {
+                reference = now;
+                still = 0;
+                continue;
+            }
+            still += 1;
+            if still == 10 {
+                break;
+            }
+        }
+        Ok(self.resident_bytes()? as f64)
+    }
+
     /// CPU time it has used so far.
     pub fn cpu_time(&self) -> Result<Duration, Failure> {
         measure::cpu_time(self.child.id())

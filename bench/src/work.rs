@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::deadline::{Deadline, Interrupt};
 use crate::failure::Failure;
+use crate::limits;
 use crate::load::Load;
 use crate::load::client::Client;
 use crate::load::dialect::Role;
@@ -31,6 +32,14 @@ pub enum Work {
     Start,
     /// Publications at a fixed rate.
     Latency,
+    /// Memory of idle clients that have a token and can recover.
+    Idle,
+    /// As many stalled subscribers as healthy ones.
+    Stalled,
+    /// A ticker that is too fast for its reader.
+    Ticker,
+    /// All clients come back at once.
+    Storm,
 }
 
 /// What comes out of a work.
@@ -55,6 +64,24 @@ pub enum Metric {
     LatencyP99,
     LatencyP999,
     LatencyMax,
+    /// Server memory per client with a token and a subscription, bytes.
+    MemoryToken,
+    /// 99th percentile of those that read, beside stalled ones ÷ without them.
+    StalledLatency,
+    /// The same while the kernel still takes what the stalled ones do not read.
+    FillingLatency,
+    /// Until the last stalled client was gone, s.
+    StalledGone,
+    /// Growth of server memory per stalled client, KiB.
+    StalledMemory,
+    /// The oldest value a slow reader held, in its reading intervals.
+    TickerAge,
+    /// Growth of server memory meanwhile, KiB.
+    TickerMemory,
+    /// Until all were back and had what they missed, s.
+    StormTime,
+    /// Connections that the kernel refused meanwhile.
+    StormOverflows,
 }
 
 /// How much of everything. A race has [`race::SLICES`] slices.
@@ -70,16 +97,20 @@ pub struct Sizes {
     pub latency_subscribers: usize,
     pub latency_publications: u64,
     pub latency_per_second: u32,
+    /// As many read, and as many stall.
+    pub stalled_clients: usize,
+    pub ticker_length: Duration,
+    pub storm_clients: usize,
 }
 
 /// Publications in one burst.
 pub const BURST: u64 = 8;
 
 /// Clients that are connected before memory is measured: what is allocated once is there then.
-const WARM_CLIENTS: usize = 100;
+pub const WARM_CLIENTS: usize = 100;
 
 /// Longer than any work may take.
-const LATENCY_MAX_NANOS: u64 = 200_000_000_000;
+pub const LATENCY_MAX_NANOS: u64 = 200_000_000_000;
 
 /// The latest end of a work that one server does alone, and of one that several do in turns.
 const ALONE_MAX: Duration = Duration::from_secs(120);
@@ -98,6 +129,9 @@ impl Sizes {
         latency_subscribers: 500,
         latency_publications: 250,
         latency_per_second: 50,
+        stalled_clients: 1_000,
+        ticker_length: Duration::from_secs(10),
+        storm_clients: 15_000,
     };
 
     /// For a first impression. Memory per client has a fixed part: fewer idle clients would tell another story.
@@ -112,6 +146,9 @@ impl Sizes {
         latency_subscribers: 200,
         latency_publications: 50,
         latency_per_second: 50,
+        stalled_clients: 1_000,
+        ticker_length: Duration::from_secs(5),
+        storm_clients: 5_000,
     };
 
     /// Connects that are measured in one round.
@@ -122,14 +159,19 @@ impl Sizes {
     /// Open files that the load, or one server, needs at most: four servers race, one at a time has idle clients.
     pub fn open_files(&self) -> u64 {
         let racing = self.subscribers.max(race::slices_in_all(self.connects_per_slice)) * 4;
-        self.idle_clients.max(racing) as u64 + 200
+        self.idle_clients.max(racing).max(self.storm_clients) as u64 + 200
     }
 }
 
 impl Work {
-    /// Whether the work says anything about this subject: the floor has no subscriptions and one client's handshake.
+    /// Whether the work says anything about this subject: the floor has no subscriptions and one client's handshake;
+    /// limits are ours.
     pub fn suits(self, subject: Subject) -> bool {
-        !(matches!(self, Self::Memory | Self::Connect | Self::Start) && subject == Subject::Floor)
+        match self {
+            Self::Memory | Self::Connect | Self::Start => subject != Subject::Floor,
+            Self::Idle | Self::Stalled | Self::Ticker | Self::Storm => subject == Subject::Duplex,
+            Self::Fanout | Self::Burst | Self::Echo | Self::Latency => true,
+        }
     }
 
     /// Whether it can be measured on this system.
@@ -147,6 +189,10 @@ impl Work {
             Self::Connect => "connect",
             Self::Start => "start",
             Self::Latency => "latency",
+            Self::Idle => "idle clients with tokens",
+            Self::Stalled => "stalled subscribers",
+            Self::Ticker => "ticker",
+            Self::Storm => "storm",
         }
     }
 }
@@ -158,7 +204,7 @@ pub struct Bench {
     pub interrupt: Interrupt,
 }
 
-type Measured = Vec<(Metric, f64)>;
+pub type Measured = Vec<(Metric, f64)>;
 
 /// Of one round.
 pub type Round = Vec<(Subject, Metric, f64)>;
@@ -195,6 +241,10 @@ impl Bench {
             Work::Memory => self.one_by_one(work, subjects, starting, Self::memory),
             Work::Start => self.one_by_one(work, subjects, starting, Self::start),
             Work::Latency => self.one_by_one(work, subjects, starting, Self::latency),
+            Work::Idle => self.limit(work, subjects, starting, limits::idle::idle),
+            Work::Stalled => self.limit(work, subjects, starting, limits::stalled::stalled),
+            Work::Ticker => self.limit(work, subjects, starting, limits::ticker::ticker),
+            Work::Storm => self.limit(work, subjects, starting, limits::storm::storm),
         }
     }
 
@@ -244,6 +294,16 @@ impl Bench {
         Ok(round)
     }
 
+    fn limit(
+        &self,
+        work: Work,
+        subjects: &[Subject],
+        starting: &mut dyn FnMut(Subject),
+        measure: impl Fn(&Self, &Deadline) -> Result<Measured, Failure>,
+    ) -> Result<Round, Failure> {
+        self.one_by_one(work, subjects, starting, |bench, _, deadline| measure(bench, deadline))
+    }
+
     fn begin(&self, subject: Subject, deadline: &Deadline) -> Result<(Server, Load), Failure> {
         let server = self.starter.start(subject, deadline)?;
         let load = Load::new(server.address, subject.dialect())?;
@@ -263,9 +323,9 @@ impl Bench {
     fn memory_per_client(&self, subject: Subject, role: Role, deadline: &Deadline) -> Result<f64, Failure> {
         let (server, mut load) = self.begin(subject, deadline)?;
         load.open(WARM_CLIENTS, role, deadline)?;
-        let before = settled_memory(&server, &mut load, deadline)?;
+        let before = server.settled_bytes(|pause| load.rest(pause, deadline))?;
         load.open(self.sizes.idle_clients, role, deadline)?;
-        let after = settled_memory(&server, &mut load, deadline)?;
+        let after = server.settled_bytes(|pause| load.rest(pause, deadline))?;
         Ok((after - before) / self.sizes.idle_clients as f64)
     }
 
@@ -318,25 +378,4 @@ impl Bench {
             (Metric::LatencyMax, micros(histogram.max())),
         ])
     }
-}
-
-/// Resident memory once it has stood still for a second, or after ten.
-fn settled_memory(server: &Server, load: &mut Load, deadline: &Deadline) -> Result<f64, Failure> {
-    const STILL_BYTES: u64 = 64 * 1024;
-    let mut reference = server.resident_bytes()?;
-    let mut still = 0;
-    for _ in 0..100 {
-        load.rest(Duration::from_millis(100), deadline)?;
-        let now = server.resident_bytes()?;
-        if now.abs_diff(reference) > STILL_BYTES {
-            reference = now;
-            still = 0;
-            continue;
-        }
-        still += 1;
-        if still == 10 {
-            break;
-        }
-    }
-    Ok(server.resident_bytes()? as f64)
 }

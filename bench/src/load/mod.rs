@@ -13,10 +13,12 @@ use crate::failure::Failure;
 pub mod client;
 pub mod dialect;
 pub mod frames;
+pub mod link;
 pub mod message;
 
 use client::{Client, Listener};
 use dialect::{Dialect, Role};
+use link::Scratch;
 
 /// How many handshakes may be under way at a time.
 pub const IN_FLIGHT_MAX: usize = 100;
@@ -30,8 +32,7 @@ pub struct Load {
     dialect: Dialect,
     poll: Poll,
     events: Events,
-    /// Where every client reads into.
-    scratch: Vec<u8>,
+    scratch: Scratch,
     clients: Vec<Client>,
     ready: usize,
 }
@@ -44,7 +45,7 @@ impl Load {
             dialect,
             poll: Poll::new().map_err(Failure::io("cannot open an epoll"))?,
             events: Events::with_capacity(1024),
-            scratch: vec![0; 256 * 1024],
+            scratch: Scratch::new(256 * 1024),
             clients: Vec::new(),
             ready: 0,
         })

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{ROWS, Record};
+use super::{LIMITS, ROWS, Record};
 use crate::measure::{Cores, median};
 use crate::work::Metric;
 
@@ -32,6 +32,9 @@ pub fn render(record: &Record) -> String {
             "latency_subscribers": sizes.latency_subscribers,
             "latency_publications": sizes.latency_publications,
             "latency_publications_per_second": sizes.latency_per_second,
+            "stalled_clients": sizes.stalled_clients,
+            "ticker_s": sizes.ticker_length.as_secs(),
+            "storm_clients": sizes.storm_clients,
         },
         "figures": figures(record),
         "targets": targets(record),
@@ -49,7 +52,7 @@ fn figures(record: &Record) -> Map<String, Value> {
 }
 
 fn targets(record: &Record) -> Map<String, Value> {
-    let rows = ROWS.iter().filter_map(|row| {
+    let rows = ROWS.iter().chain(&LIMITS).filter_map(|row| {
         let target = row.target?.text(row.unit);
         Some((key(row.metric).to_owned(), json!({ "target": target, "met": record.met(row)? })))
     });
@@ -70,6 +73,15 @@ fn key(metric: Metric) -> &'static str {
         Metric::LatencyP99 => "latency_p99_us",
         Metric::LatencyP999 => "latency_p999_us",
         Metric::LatencyMax => "latency_max_us",
+        Metric::MemoryToken => "client_with_token_bytes",
+        Metric::StalledLatency => "beside_stalled_latency_p99_ratio",
+        Metric::FillingLatency => "beside_filling_latency_p99_ratio",
+        Metric::StalledGone => "stalled_gone_s",
+        Metric::StalledMemory => "stalled_client_kib",
+        Metric::TickerAge => "ticker_age_intervals",
+        Metric::TickerMemory => "ticker_growth_kib",
+        Metric::StormTime => "storm_s",
+        Metric::StormOverflows => "storm_listen_overflows",
     }
 }
 

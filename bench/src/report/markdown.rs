@@ -1,8 +1,9 @@
 //! The report as Markdown tables.
 
-use super::{LATENCIES, ROWS, Ratio, Record, Row, grouped};
+use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, grouped};
+use crate::limits::{stalled, storm, ticker};
 use crate::load::message;
-use crate::measure::Cores;
+use crate::measure::{Cores, median};
 use crate::subjects::Subject;
 use crate::work::{BURST, Metric};
 
@@ -15,6 +16,7 @@ pub fn render(record: &Record) -> String {
         ratios(record),
         latencies(record),
         explanation(record),
+        limits(record),
     ]
     .concat()
 }
@@ -110,6 +112,9 @@ fn latencies(record: &Record) -> String {
 }
 
 fn explanation(record: &Record) -> String {
+    if rows(record).next().is_none() && record.figure(Metric::LatencyP50, record.subjects[0]).is_none() {
+        return String::new();
+    }
     let sizes = &record.sizes;
     let count = |value: usize| grouped(value as f64, 0);
     format!(
@@ -126,6 +131,57 @@ fn explanation(record: &Record) -> String {
         count(sizes.idle_clients),
         count(sizes.connects()),
         crate::load::IN_FLIGHT_MAX,
+    )
+}
+
+fn limits(record: &Record) -> String {
+    let measured: Vec<&Row> =
+        LIMITS.iter().filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric)).collect();
+    if measured.is_empty() {
+        return String::new();
+    }
+    let mut out =
+        "\n| limit | median (least – most of the rounds) | at most | met |\n|---|---:|---:|---|\n".to_owned();
+    for row in measured {
+        let Some(samples) = record.samples.get(&(row.metric, Subject::Duplex)) else { continue };
+        let figure = |value| grouped(value, row.decimals);
+        let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let (limit, met) = match (row.target, record.met(row)) {
+            (Some(Target::Most(limit)), Some(met)) => (figure(limit), if met { "yes" } else { "**no**" }),
+            _ => (String::new(), ""),
+        };
+        let middle = median(samples).map(figure).unwrap_or_default();
+        out += &format!(
+            "| {}, {} | {middle} ({} – {}) | {limit} | {met} |\n",
+            row.title,
+            row.unit,
+            figure(least),
+            figure(most),
+        );
+    }
+    out + &explanation_of_limits(record)
+}
+
+fn explanation_of_limits(record: &Record) -> String {
+    let sizes = &record.sizes;
+    let count = |value: usize| grouped(value as f64, 0);
+    format!(
+        "\nIdle: each of {} clients is a user of its own. Stalled: {} subscribers read and as many stop reading, one after the \
+         other in the server's list; {} publications of {} bytes per second, of which the kernel takes some 180 KB for each \
+         before the server can see it. Ticker: {} updates per second over {} keys to a client that reads {} publications per second \
+         through a receive buffer of {} bytes; a reading interval is the time it takes to read each key once. Storm: {} \
+         clients connect at once, subscribe and get the {} publications they missed.\n",
+        count(sizes.idle_clients),
+        count(sizes.stalled_clients),
+        stalled::PER_SECOND,
+        count(stalled::BYTES),
+        count(ticker::KEYS * ticker::UPDATES_PER_SECOND as usize),
+        ticker::KEYS,
+        ticker::READS_PER_SECOND,
+        count(ticker::RECEIVE_BUFFER_BYTES),
+        count(sizes.storm_clients),
+        storm::MISSED,
     )
 }
 

@@ -104,6 +104,41 @@ pub const ROWS: [Row; 7] = [
     },
 ];
 
+/// What our server keeps up where others are not measured.
+pub const LIMITS: [Row; 9] = [
+    limit(
+        Metric::MemoryToken,
+        "idle client with a token and a recoverable subscription",
+        "bytes of memory",
+        0,
+        2_000.0,
+    ),
+    limit(
+        Metric::StalledLatency,
+        "stalled subscribers: 99th percentile of the others",
+        "× without them",
+        2,
+        2.0,
+    ),
+    Row {
+        metric: Metric::FillingLatency,
+        title: "the same in the first second, while the kernel takes what is not read",
+        unit: "× without them",
+        decimals: 2,
+        target: None,
+    },
+    limit(Metric::StalledGone, "stalled subscribers: the last one is gone after", "s", 1, 10.0),
+    limit(Metric::StalledMemory, "stalled subscribers: memory of each", "KiB", 0, 1_024.0),
+    limit(Metric::TickerAge, "ticker: oldest value a slow reader holds", "reading intervals", 2, 2.0),
+    limit(Metric::TickerMemory, "ticker: growth of memory", "KiB", 0, 1_024.0),
+    limit(Metric::StormTime, "storm: all are back and have what they missed after", "s", 1, 5.0),
+    limit(Metric::StormOverflows, "storm: connections the kernel refused", "", 0, 0.0),
+];
+
+const fn limit(metric: Metric, title: &'static str, unit: &'static str, decimals: usize, most: f64) -> Row {
+    Row { metric, title, unit, decimals, target: Some(Target::Most(most)) }
+}
+
 /// The latencies, µs.
 pub const LATENCIES: [(Metric, &str); 4] = [
     (Metric::LatencyP50, "p50"),
