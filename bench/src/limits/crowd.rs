@@ -9,8 +9,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::deadline::Deadline;
 use crate::failure::Failure;
-use crate::load::WAIT_MAX;
 use crate::load::link::{Link, Message, Scratch, Socket};
+use crate::load::{WAIT_MAX, await_sockets};
 
 /// What a member hears.
 #[derive(Clone, Copy, Debug)]
@@ -93,12 +93,7 @@ impl Crowd {
         mut hear: impl FnMut(usize, Heard<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         deadline.check()?;
-        match self.poll.poll(&mut self.events, Some(wait.min(WAIT_MAX))) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(Failure::io("cannot wait for the sockets")(error));
-            }
-            _ => {}
-        }
+        await_sockets(&mut self.poll, &mut self.events, wait)?;
         for event in &self.events {
             let index = event.token().0;
             let member = &mut self.members[index];

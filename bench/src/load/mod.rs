@@ -82,12 +82,7 @@ impl Load {
         mut listener: impl Listener,
     ) -> Result<(), Failure> {
         deadline.check()?;
-        match self.poll.poll(&mut self.events, Some(wait.min(WAIT_MAX))) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
-                return Err(Failure::io("cannot wait for the sockets")(error));
-            }
-            _ => {}
-        }
+        await_sockets(&mut self.poll, &mut self.events, wait)?;
         for event in &self.events {
             let client = &mut self.clients[event.token().0];
             let was_ready = client.is_ready();
@@ -134,6 +129,16 @@ impl Load {
             .map_err(Failure::io("cannot watch a socket"))?;
         self.clients.push(Client::new(socket, self.dialect, role));
         Ok(())
+    }
+}
+
+/// Waits up to `wait`, and not longer than [`WAIT_MAX`].
+pub fn await_sockets(poll: &mut Poll, events: &mut Events, wait: Duration) -> Result<(), Failure> {
+    match poll.poll(events, Some(wait.min(WAIT_MAX))) {
+        Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+            Err(Failure::io("cannot wait for the sockets")(error))
+        }
+        _ => Ok(()),
     }
 }
 
