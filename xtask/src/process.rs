@@ -180,8 +180,13 @@ mod tests {
         let late = shell("sleep 300 & echo $!; wait", "late", Duration::from_millis(300));
         assert_eq!(late.end, End::TimedOut(Duration::from_millis(300)));
         let child: u32 = late.output.trim().parse().unwrap();
-        let gone = |stat: String| stat.contains(" Z ");
-        let stat = fs::read_to_string(format!("/proc/{child}/stat"));
-        assert!(stat.map_or(true, gone), "{child} is still running");
+        // Whoever is killed takes a moment to die.
+        let until = Instant::now() + Duration::from_secs(10);
+        let is_gone =
+            || fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(" Z "));
+        while !is_gone() {
+            assert!(Instant::now() < until, "{child} is still running");
+            thread::sleep(LOOK_EVERY);
+        }
     }
 }
