@@ -153,9 +153,9 @@ fn limits(record: &Record) -> String {
         };
         let middle = median(samples).map(figure).unwrap_or_default();
         out += &format!(
-            "| {}, {} | {middle} ({} – {}) | {limit} | {met} |\n",
+            "| {}{} | {middle} ({} – {}) | {limit} | {met} |\n",
             row.title,
-            row.unit,
+            if row.unit.is_empty() { String::new() } else { format!(", {}", row.unit) },
             figure(least),
             figure(most),
         );
@@ -174,7 +174,7 @@ fn explanation_of_limits(record: &Record) -> String {
          clients connect at once, subscribe and get the {} publications they missed.\n",
         count(sizes.idle_clients),
         count(sizes.stalled_clients),
-        stalled::PER_SECOND,
+        count(stalled::PER_SECOND as usize),
         count(stalled::BYTES),
         count(ticker::KEYS * ticker::UPDATES_PER_SECOND as usize),
         ticker::KEYS,
