@@ -115,7 +115,7 @@ pub const LIMITS: [Row; 9] = [
     ),
     limit(
         Metric::StalledLatency,
-        "stalled subscribers: 99th percentile of the others",
+        "stalled subscribers: 99th percentile of the others, after the first second",
         "× without them",
         2,
         2.0,
