@@ -89,7 +89,6 @@ struct Scene {
     /// Number of the publication that each member gets next.
     due: Vec<u64>,
     stalled: Stalled,
-    next: u64,
 }
 
 impl Scene {
@@ -106,7 +105,7 @@ impl Scene {
         let opening = |_| vec![connect(None), subscribe("bench", None)];
         crowd.join(subscribers, IN_FLIGHT_MAX, deadline, opening, answers)?;
         let due = vec![0; 1 + subscribers];
-        Ok(Self { server, crowd, publisher, due, stalled, next: 0 })
+        Ok(Self { server, crowd, publisher, due, stalled })
     }
 
     /// Publishes for a while.
@@ -128,18 +127,18 @@ impl Scene {
             Cores::Separate { .. } => Duration::ZERO,
             Cores::Shared { .. } => Duration::from_millis(1),
         };
-        let first = self.next;
         let begin = Instant::now();
-        let due_at = |number: u64| begin + Duration::from_secs(number - first) / PER_SECOND;
-        let end = first + MEASURED.as_secs() * u64::from(PER_SECOND);
+        let due_at = |number: u64| begin + Duration::from_secs(number) / PER_SECOND;
+        let mut next = 0;
+        let end = MEASURED.as_secs() * u64::from(PER_SECOND);
         let reading = |due: &[u64]| match self.stalled {
             Stalled::None => due[1..].iter().all(|&due| due == end),
             Stalled::EverySecond => due[1..].iter().step_by(2).all(|&due| due == end),
         };
-        while self.next < end || !reading(&self.due) {
-            if self.next < end && Instant::now() >= due_at(self.next) {
-                self.crowd.say(self.publisher, [publication(self.next)])?;
-                self.next += 1;
+        while next < end || !reading(&self.due) {
+            if next < end && Instant::now() >= due_at(next) {
+                self.crowd.say(self.publisher, [publication(next)])?;
+                next += 1;
                 toll.resident_bytes_max = toll.resident_bytes_max.max(self.server.resident_bytes()?);
             }
             let due = &mut self.due;

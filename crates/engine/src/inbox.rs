@@ -153,3 +153,51 @@ pub(crate) fn weight(event: &Event) -> usize {
         Event::Presence(_) => CHANGE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use duplex_core::{Draft, Epoch, EventName, Json, Payload, Position, Publication, Tags};
+
+    use super::*;
+    use crate::Node;
+
+    fn delivery(node: &Node, offset: u64) -> Arc<Delivery> {
+        let draft = Draft {
+            channel: ChannelName::parse("news").unwrap(),
+            event: EventName::default(),
+            payload: Payload::Data(Json::check(serde_json::from_str("1").unwrap()).unwrap()),
+            tags: Tags::default(),
+            client: None,
+            time_ms: 0,
+            key: None,
+        };
+        let position = Position { epoch: Epoch::from_random([7; 6]), offset };
+        node.delivery(Event::Publication(Arc::new(Publication { position, draft })))
+    }
+
+    fn offsets(waiting: &Waiting) -> Vec<u64> {
+        let offset = |delivery: &Arc<Delivery>| match &delivery.event {
+            Event::Publication(publication) => publication.position.offset,
+            Event::Presence(_) => unreachable!("there are none here"),
+        };
+        waiting.deliveries.iter().map(offset).collect()
+    }
+
+    #[test]
+    fn portions_have_everything_once_and_in_order_and_give_back_the_room() {
+        let node = Node::new(1, Vec::new(), 0);
+        let one = weight(&delivery(&node, 1).event);
+        let inbox = Inbox::new(10 * one);
+        (1..=11).for_each(|offset| inbox.push(delivery(&node, offset)));
+        let (first, rest) = inbox.take_some(4 * one);
+        assert_eq!((offsets(&first), rest), (vec![1, 2, 3, 4], Rest::Some));
+        assert_eq!(first.missed.len(), 1, "the eleventh did not fit");
+        (12..=15).for_each(|offset| inbox.push(delivery(&node, offset)));
+        let (second, rest) = inbox.take_some(1);
+        assert_eq!((offsets(&second), rest), (vec![5], Rest::Some), "at least one");
+        let (last, rest) = inbox.take_some(100 * one);
+        assert_eq!((offsets(&last), rest), (vec![6, 7, 8, 9, 10, 12, 13, 14, 15], Rest::Nothing));
+        assert_eq!(last.missed.len(), 0, "there was room again");
+        assert_eq!(offsets(&inbox.take()), vec![0; 0]);
+    }
+}
