@@ -62,6 +62,10 @@ reasons! {
         "Nothing came back after a ping. Come back.";
     TOO_MANY_MESSAGES = 3013, "too many messages", Reconnect,
         "More messages per second than allowed (`client.messages_per_second`). Send less, or several commands in one message.";
+    GONE = 3014, "no such session: open another", Reconnect,
+        "A WebSocket asked for a session (`/ws?session=…`) that has ended, or for frames of it that are no longer kept. Open another and recover.";
+    ABSENT = 3015, "away too long", Reconnect,
+        "Nothing carried the session for `session.linger`. Open another and recover.";
     INVALID_TOKEN = 3500, "invalid token", Stay,
         "The token is malformed, forged, of another issuer or user, or not valid yet; or there is none and anonymous clients are not let in. The text behind the sentence says which.";
     BAD_REQUEST = 3501, "bad request", Stay,

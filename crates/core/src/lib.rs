@@ -31,6 +31,6 @@ pub use publication::{Draft, Epoch, Payload, Position, Publication, Retention};
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
-    Backend, Broker, BrokerError, Call, Deliver, Encode, Event, Extent, Frame, Heartbeat, History, Link,
-    Message, Order, Page, Past, Pending, Presence, Protocol, Step, Steps, Tell, Written,
+    Backend, Broker, BrokerError, Call, Closing, Deliver, Encode, Event, Extent, Frame, Heartbeat, History,
+    Link, Message, Order, Page, Past, Pending, Presence, Protocol, Step, Steps, Tell, Written,
 };

@@ -53,11 +53,21 @@ pub trait Protocol {
     /// The engine answers an earlier [`Step::Ask`].
     fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps);
 
-    /// The server closes the connection: the last chance to say something. Only `Send` steps count. `after_ms` is how long
-    /// the client should wait before it comes back, if the server wants to spread its clients.
-    fn closing(&mut self, reason: &'static CloseReason, after_ms: Option<u32>, steps: &mut Steps) {
-        let _ = (reason, after_ms, steps);
+    /// The server closes the session: the last chance to say something. Only `Send` steps count.
+    fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
+        let _ = (closing, steps);
     }
+}
+
+/// How a session ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Closing<'a> {
+    /// Why.
+    pub reason: &'static CloseReason,
+    /// For the client's developer; may be empty.
+    pub detail: &'a str,
+    /// How long the client should wait before it comes back, ms, if the server wants to spread its clients.
+    pub after_ms: Option<u32>,
 }
 
 /// What happens in a channel, as its subscribers hear of it.
@@ -94,7 +104,8 @@ pub trait Link {
     /// Wraps one message as this transport carries it.
     fn frame(&self, message: Message) -> Bytes;
 
-    /// What to send to a client that was silent, and whether it must answer.
+    /// What to send to a client that was silent, and whether it must answer. Without bytes the link sends it by itself when
+    /// it is asked to write next, which happens at once.
     fn heartbeat(&self) -> Heartbeat;
 
     /// Writes from the front of `queue` what the transport takes now, without blocking.
@@ -110,6 +121,11 @@ pub trait Link {
     /// It is known who the client is: from now on it may send what the settings allow. Before, a transport lets it send
     /// little.
     fn admitted(&self) {}
+
+    /// Bytes of what was taken out of the queue and is kept nevertheless, since the client may not have got it.
+    fn kept_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// How a transport keeps an idle connection alive.
@@ -128,6 +144,8 @@ pub enum Written {
     All,
     /// The transport is full; it will say when there is room.
     Blocked,
+    /// There is no transport now, or the one that was there takes nothing more; another may come and say so.
+    Away,
     /// The connection is dead.
     Dead,
 }

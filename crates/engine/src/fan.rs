@@ -11,7 +11,7 @@ use crate::lag::{Kept, Lag};
 use crate::node::{Delivery, Node};
 use crate::outboxes::Outboxes;
 use crate::policy::{Deflate, Policy};
-use crate::session::{Phase, Queued, Sending, Session, SessionKey};
+use crate::session::{Phase, Queued, Session, SessionKey};
 use crate::shard::{Sessions, Shard, State};
 
 /// Bytes in an outbox beyond which what may be thinned out waits outside of it, where it still can be: what is in the
@@ -42,17 +42,27 @@ impl Fan<'_> {
     /// Encoded once per group, one piece for each member.
     fn all_alike(&mut self, channel: &Channel, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
         for Group { encoding, members } in &channel.groups {
-            let piece = self.node.encode(run, self.node.suited(*encoding, &channel.policy));
+            let pieces = self.node.pieces(run, self.node.suited(*encoding, &channel.policy));
             for &index in members {
                 let session = self.sessions.member(index);
-                let queued = match &mut session.lag {
-                    Some(lag) if lag.holds(channel.key) => wait_behind(lag, channel, run, self.outboxes),
-                    _ => session.queue(piece.clone(), self.outboxes),
-                };
-                match queued {
-                    Queued::First => self.dirty.push_back(SessionKey { index, serial: session.serial }),
-                    Queued::Behind => {}
-                    Queued::Full => slow.push(SessionKey { index, serial: session.serial }),
+                let key = SessionKey { index, serial: session.serial };
+                if let Some(lag) = &mut session.lag
+                    && lag.holds(channel.key)
+                {
+                    if wait_behind(lag, channel, run, self.outboxes) == Queued::Full {
+                        slow.push(key);
+                    }
+                    continue;
+                }
+                for piece in &pieces {
+                    match session.queue(piece.clone(), self.outboxes) {
+                        Queued::First => self.dirty.push_back(key),
+                        Queued::Behind => {}
+                        Queued::Full => {
+                            slow.push(key);
+                            break;
+                        }
+                    }
                 }
             }
         }
@@ -119,7 +129,7 @@ fn wait_behind(lag: &mut Lag, channel: &Channel, run: &[Arc<Delivery>], outboxes
 impl Session {
     /// Whether a publication of a channel that thins out may go into the outbox.
     fn takes_now(&mut self, channel: u32, policy: &Policy, now_ms: u64) -> bool {
-        if self.sending == Sending::Blocked || self.outbox.bytes() >= AHEAD_MAX {
+        if self.sending.is_stuck() || self.outbox.bytes() >= AHEAD_MAX {
             return false;
         }
         match &mut self.lag {
@@ -173,7 +183,7 @@ impl Shard {
         let Some(lag) = &mut session.lag else { return };
         let thins_out = session.subscriptions.iter().any(|s| hub.channel(s.channel).policy.thins_out());
         let ahead_max = if thins_out { AHEAD_MAX } else { PAST_AHEAD_MAX };
-        while session.sending != Sending::Blocked && session.outbox.bytes() < ahead_max {
+        while !session.sending.is_stuck() && session.outbox.bytes() < ahead_max {
             let before = lag.bytes();
             let Some((channel, delivery)) = lag.next(|channel| &*hub.channel(channel).policy, *now_ms) else {
                 break;

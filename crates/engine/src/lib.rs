@@ -26,7 +26,7 @@ mod wheel;
 
 pub use command::{code, unix_ms, unrecoverable, within_page};
 pub use inbox::{NoRoom, Whom};
-pub use node::{Encoding, Gauges, Node};
+pub use node::{Encoding, Gauges, Node, Pieces};
 pub use policy::{
     Allow, Deflate, Namespaces, Others, Overload, Policy, Recovery, Rules, UserLimited, Visibility, Who,
 };

@@ -22,6 +22,17 @@ pub struct Encoding {
     pub encode: Box<dyn Encode>,
     /// Frames of this encoding are understood by the same clients; its own id if it does not compress.
     pub plain: EncodingId,
+    /// Whether frames that go out together may be one piece of bytes.
+    pub pieces: Pieces,
+}
+
+/// Whether frames that go out together may be one piece of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pieces {
+    /// They may: each frame says where it ends.
+    Joined,
+    /// Each is one by itself: a link tells them apart.
+    Single,
 }
 
 /// How much there is of what must not leak.
@@ -149,6 +160,14 @@ impl Node {
                 frames().for_each(|frame| joined.extend_from_slice(frame));
                 joined.freeze()
             }
+        }
+    }
+
+    /// The frames of a run of publications in one encoding, in as few pieces as it allows.
+    pub(crate) fn pieces(&self, run: &[Arc<Delivery>], encoding: EncodingId) -> Vec<Bytes> {
+        match self.encodings[encoding.index()].pieces {
+            Pieces::Joined => vec![self.encode(run, encoding)],
+            Pieces::Single => run.iter().map(|delivery| delivery.encoded(self, encoding).clone()).collect(),
         }
     }
 

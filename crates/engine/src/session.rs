@@ -32,6 +32,8 @@ pub(crate) struct Session {
     pub outbox: FrameQueue,
     pub link: Rc<dyn Link>,
     pub sending: Sending,
+    /// What its link kept when it was last asked, bytes.
+    pub kept: usize,
     pub phase: Phase,
     pub encoding: EncodingId,
     pub serial: u32,
@@ -75,6 +77,8 @@ pub(crate) enum Phase {
     Live,
     /// Was pinged; must be heard of until the deadline.
     Pinged,
+    /// Has no transport; another must come until the deadline.
+    Away,
     /// Closed; the link is cut at the deadline.
     Closing,
 }
@@ -84,6 +88,8 @@ pub(crate) enum Due {
     Later,
     Heartbeat,
     Close(&'static CloseReason),
+    /// It was closed, and there is no transport that could end it.
+    End,
 }
 
 /// Whether there is something to write, and who will see to it.
@@ -95,6 +101,15 @@ pub(crate) enum Sending {
     Dirty,
     /// The transport is full and will say when there is room.
     Blocked,
+    /// There is no transport; one that comes says so.
+    Away,
+}
+
+impl Sending {
+    /// Whether what is put into the outbox stays there for now.
+    pub fn is_stuck(self) -> bool {
+        matches!(self, Self::Blocked | Self::Away)
+    }
 }
 
 /// Whether a frame fitted into the outbox.
@@ -136,10 +151,11 @@ impl Session {
 
     /// One write of all that waits. A dead link ends the session by itself: its transport sees the same error.
     pub fn write(&mut self, outboxes: &mut Outboxes) -> Sending {
-        let before = self.outbox.bytes();
+        let before = self.outbox.bytes() + self.kept;
         self.sending = match self.link.write(&mut self.outbox) {
             Written::All => Sending::Idle,
             Written::Blocked => Sending::Blocked,
+            Written::Away => Sending::Away,
             Written::Dead => {
                 self.outbox.clear();
                 self.phase = Phase::Closing;
@@ -147,7 +163,9 @@ impl Session {
                 Sending::Blocked
             }
         };
-        outboxes.remove(before - self.outbox.bytes());
+        self.kept = self.link.kept_bytes();
+        outboxes.remove(before);
+        outboxes.add(self.outbox.bytes() + self.kept);
         self.sending
     }
 
@@ -161,7 +179,7 @@ impl Session {
 
     /// Memory of what waits for it, bytes.
     pub fn waiting(&self) -> usize {
-        self.outbox.bytes() + self.lag.as_ref().map_or(0, |lag| lag.bytes())
+        self.outbox.bytes() + self.kept + self.lag.as_ref().map_or(0, |lag| lag.bytes())
     }
 
     #[inline]
@@ -187,10 +205,31 @@ impl Session {
         }
     }
 
-    /// From now on it is looked after by heartbeats.
+    /// From now on it is looked after: by heartbeats, or, without a transport, for how long it stays away.
     pub fn live(&mut self, settings: &Settings, key: SessionKey, wheel: &mut Wheel) {
-        self.phase = Phase::Live;
-        self.wait_until(self.next_look_ms(settings), key, wheel);
+        let (phase, due_ms) = match self.sending {
+            Sending::Away => (Phase::Away, self.away_until_ms(settings)),
+            _ => (Phase::Live, self.next_look_ms(settings)),
+        };
+        self.phase = phase;
+        self.wait_until(due_ms, key, wheel);
+    }
+
+    /// Notes whether its transport has come or gone since it was last asked to write.
+    pub fn follow_transport(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) {
+        let changed = match self.phase {
+            Phase::Live | Phase::Pinged => self.sending == Sending::Away,
+            Phase::Away => self.sending != Sending::Away,
+            Phase::Opening | Phase::Closing => false,
+        };
+        if changed {
+            self.heard_ms = now_ms;
+            self.live(settings, key, wheel);
+        }
+    }
+
+    fn away_until_ms(&self, settings: &Settings) -> u64 {
+        (self.heard_ms + u64::from(settings.linger_ms)).min(self.expires_ms)
     }
 
     /// When a live session must be looked at next.
@@ -204,8 +243,12 @@ impl Session {
             // A deadline more than a turn of the wheel away comes up early.
             _ if self.due_ms > now_ms => self.wait_until(self.due_ms, key, wheel),
             Phase::Opening => return Due::Close(&CloseReason::STALE),
+            Phase::Closing if self.sending == Sending::Away => return Due::End,
             Phase::Closing => self.link.abort(),
             Phase::Pinged => return Due::Close(&CloseReason::NO_PONG),
+            Phase::Away if self.away_until_ms(settings) > now_ms => self.live(settings, key, wheel),
+            Phase::Away if self.expires_ms > now_ms => return Due::Close(&CloseReason::ABSENT),
+            Phase::Away => return Due::Close(&CloseReason::EXPIRED),
             Phase::Live if self.expires_ms <= now_ms => return Due::Close(&CloseReason::EXPIRED),
             Phase::Live if self.next_look_ms(settings) <= now_ms => return Due::Heartbeat,
             Phase::Live => self.wait_until(self.next_look_ms(settings), key, wheel),

@@ -24,6 +24,8 @@ pub struct Settings {
     pub pong_ms: u32,
     /// How long the transport of a client may take nothing of what waits for it, ms. Default 7,000.
     pub stall_ms: u32,
+    /// How long a session may be without a transport, ms. Default 30,000.
+    pub linger_ms: u32,
     /// How long a connection may take to say `connect`, ms. Default 10,000.
     pub connect_ms: u32,
     /// How long a closed connection may take to take its leave, ms. Default 5,000.
@@ -51,6 +53,7 @@ impl Default for Settings {
             heartbeat_ms: 25_000,
             pong_ms: 10_000,
             stall_ms: 7_000,
+            linger_ms: 30_000,
             connect_ms: 10_000,
             close_ms: 5_000,
             expiry_grace_ms: 25_000,

@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use duplex_core::{
-    Backend, Broker, Budget, ClientId, CloseReason, EncodingId, Frame, FrameQueue, Heartbeat, Identity, Link,
-    Presence, Protocol, ShardId, Spent, Step, Steps,
+    Backend, Broker, Budget, ClientId, CloseReason, Closing, EncodingId, Frame, FrameQueue, Heartbeat,
+    Identity, Link, Presence, Protocol, ShardId, Spent, Step, Steps,
 };
 use slab::Slab;
 
@@ -202,7 +202,7 @@ impl Shard {
             session.outbox.clear();
         }
         let mut steps = std::mem::take(&mut state.spare);
-        session.protocol.closing(reason, after_ms, &mut steps);
+        session.protocol.closing(&Closing { reason, detail, after_ms }, &mut steps);
         for step in steps.drain(..) {
             if let Step::Send(message) = step {
                 session.outbox.push(session.link.frame(message));
@@ -212,6 +212,7 @@ impl Shard {
         if let Some(farewell) = session.link.farewell(reason, detail) {
             session.outbox.push(farewell);
         }
+        session.kept = session.link.kept_bytes();
         state.outboxes.remove(before);
         state.outboxes.add(session.waiting());
         session.phase = Phase::Closing;
@@ -224,6 +225,16 @@ impl Shard {
             self.dirty(state, key);
         }
         self.leave_channels(state, key);
+    }
+
+    /// Whether the session is there and not closed.
+    pub fn is_live(&self, key: SessionKey) -> bool {
+        self.state.borrow_mut().sessions.live(key).is_some()
+    }
+
+    /// The transport of a session is gone, and another may come, unless the session was closed.
+    pub fn left(&self, key: SessionKey) {
+        if self.is_live(key) { self.writable(key) } else { self.ended(key) }
     }
 
     /// The link has ended, and with it the session.
@@ -293,6 +304,7 @@ impl Shard {
             Due::Later => {}
             Due::Heartbeat => self.beat(key),
             Due::Close(reason) => self.close(key, reason, ""),
+            Due::End => self.ended(key),
         }
     }
 
@@ -316,7 +328,7 @@ impl Shard {
                 }
             }
         };
-        self.push(key, |_| frame);
+        if frame.is_empty() { self.writable(key) } else { self.push(key, |_| frame) }
     }
 
     /// Lets the protocol of a session act, and does what it wants done.
@@ -387,6 +399,7 @@ impl State {
             outbox: FrameQueue::default(),
             link,
             sending: Sending::Idle,
+            kept: 0,
             phase: Phase::Opening,
             encoding,
             serial: self.serial,

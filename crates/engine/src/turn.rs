@@ -118,6 +118,7 @@ impl Shard {
             }
             _ => {}
         }
+        session.follow_transport(&self.settings.get(), key, state.now_ms, &mut state.wheel);
         if sending == Sending::Idle && session.lag.is_some() {
             self.catch_up(state, key);
         }

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use duplex_core::{
-    Answer, Change, ChannelName, CloseReason, Command, Encode, Epoch, Frame, Message, Position,
-    PresenceChange, Protocol, Publication, Return, Step, Steps, Ticket,
+    Answer, Change, ChannelName, Closing, Command, Encode, Epoch, Frame, Message, Position, PresenceChange,
+    Protocol, Publication, Return, Step, Steps, Ticket,
 };
 
 use crate::publication::{Standing, write_json, write_publication, write_text};
@@ -91,7 +91,8 @@ impl Protocol for EventSource {
         steps.push_back(Step::Send(Message::Text(Bytes::from(out))));
     }
 
-    fn closing(&mut self, reason: &'static CloseReason, after_ms: Option<u32>, steps: &mut Steps) {
+    fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
+        let Closing { reason, after_ms, .. } = *closing;
         // An EventSource comes back whatever happens; all that can be said is when.
         let after_ms = after_ms.or((reason.then == Return::Stay).then_some(RETRY_LATER_MS));
         let Some(after_ms) = after_ms else { return };

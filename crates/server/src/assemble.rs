@@ -8,22 +8,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bytes::Bytes;
 use duplex_broker::Memory;
 use duplex_core::ShardId;
 use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
-use duplex_transport::{Acceptor, BUSY, TOO_MANY, http, turn_away, websocket};
+use duplex_transport::{Acceptor, BUSY, TOO_MANY, turn_away, websocket};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use crate::authority::{Authority, Credentials, Gate};
 use crate::config::{Change, changes};
-use crate::doors::{self, Caller, Seat, Site};
+use crate::doors::{self, Caller, Errand, Registry, Seat, Site};
 use crate::live::Live;
 use crate::options::Mode;
 use crate::places::{Full, Place, Places, Refused};
 use crate::{Options, drain};
 
+/// Errands that may wait for a shard; beyond it, who asks is told to try again.
+const WAITING_ERRANDS_MAX: usize = 1_024;
 /// Accepted sockets that may wait for a shard; beyond it they wait in the kernel's backlog.
 const WAITING_SOCKETS_MAX: usize = 1_024;
 /// File descriptors that are not for connections: event loops, logs, the listener.
@@ -104,6 +107,7 @@ struct Parts {
     authority: Arc<Authority>,
     places: Arc<Places>,
     ready: Arc<AtomicBool>,
+    errands: Arc<[mpsc::Sender<Errand>]>,
     live: watch::Receiver<Arc<Live>>,
     stage: watch::Receiver<Stage>,
 }
@@ -122,10 +126,10 @@ impl Server {
         tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let parts = Parts::new(&options, credentials, live_now, stage_now.clone());
+        let (parts, errands) = Parts::new(&options, credentials, live_now, stage_now.clone());
         let (mut threads, mut workers) = (Vec::new(), Vec::new());
-        for id in parts.node.shards() {
-            let (thread, worker) = start_shard(id, parts.clone())?;
+        for (id, errands) in parts.node.shards().zip(errands) {
+            let (thread, worker) = start_shard(id, parts.clone(), errands)?;
             threads.push(thread);
             workers.push(worker);
         }
@@ -230,20 +234,24 @@ impl Parts {
         credentials: Credentials,
         live: watch::Receiver<Arc<Live>>,
         stage: watch::Receiver<Stage>,
-    ) -> Self {
+    ) -> (Self, Vec<mpsc::Receiver<Errand>>) {
         let node = Arc::new(Node::new(options.shards, doors::encodings(), options.settings.inbox_bytes));
-        Self {
+        let (errands, waiting): (Vec<_>, _) =
+            node.shards().map(|_| mpsc::channel(WAITING_ERRANDS_MAX)).unzip();
+        let parts = Self {
             broker: Arc::new(Memory::new(options.capacity, node.clone())),
             node,
             authority: Arc::new(Authority::new(credentials, options)),
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
+            errands: errands.into(),
             live,
             stage,
-        }
+        };
+        (parts, waiting)
     }
 
-    fn site(&self, id: ShardId) -> Rc<Site> {
+    fn site(&self, id: ShardId, taken: Arc<AtomicUsize>) -> Rc<Site> {
         let live = Arc::clone(&self.live.borrow());
         let ground = Ground {
             node: Arc::clone(&self.node),
@@ -252,6 +260,7 @@ impl Parts {
             backend: Arc::new(Gate(Arc::clone(&self.authority))),
         };
         Rc::new(Site {
+            id,
             shard: Shard::new(id, ground.clone(), live.settings, Arc::clone(&live.namespaces)),
             ground,
             authority: Arc::clone(&self.authority),
@@ -259,12 +268,21 @@ impl Parts {
             sockets: websocket::Shared::new(live.sockets),
             live: std::cell::RefCell::new(live),
             ready: Arc::clone(&self.ready),
+            taken,
+            sessions: Rc::<Registry>::default(),
+            errands: Arc::clone(&self.errands),
         })
     }
 }
 
 /// Starts the thread of a shard; returns when its event loop is there.
-fn start_shard(id: ShardId, parts: Parts) -> io::Result<(JoinHandle<()>, Worker)> {
+fn start_shard(
+    id: ShardId,
+    parts: Parts,
+    errands: mpsc::Receiver<Errand>,
+) -> io::Result<(JoinHandle<()>, Worker)> {
+    let taken: Arc<AtomicUsize> = Arc::default();
+    let counted = Arc::clone(&taken);
     let (sockets, waiting) = mpsc::channel(WAITING_SOCKETS_MAX);
     let (report, started) = std::sync::mpsc::sync_channel(1);
     let thread = thread::Builder::new().name(format!("shard-{}", id.index())).spawn(move || {
@@ -276,11 +294,11 @@ fn start_shard(id: ShardId, parts: Parts) -> io::Result<(JoinHandle<()>, Worker)
         // The starter waits for it, unless it has given up; then there is nobody to tell.
         let _ = report.send(outcome);
         if let Some(runtime) = runtime {
-            runtime.block_on(run_shard(parts.site(id), parts, waiting));
+            runtime.block_on(run_shard(parts.site(id, counted), parts, waiting, errands));
         }
     })?;
     started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
-    Ok((thread, Worker { sockets, taken: Arc::default() }))
+    Ok((thread, Worker { sockets, taken }))
 }
 
 /// Accepts connections until the server stops; each goes to the shard with the fewest.
@@ -322,7 +340,9 @@ async fn run_shard(
     site: Rc<Site>,
     mut parts: Parts,
     mut sockets: mpsc::Receiver<(TcpStream, SocketAddr, Seat)>,
+    errands: mpsc::Receiver<Errand>,
 ) {
+    tokio::task::spawn_local(run_errands(Rc::clone(&site), errands));
     let turns = tokio::task::spawn_local(Rc::clone(&site.shard).turns());
     let ticks = tokio::task::spawn_local(ticks(Rc::clone(&site.shard)));
     loop {
@@ -349,14 +369,15 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
     };
-    let (site, caller) = (Rc::clone(site), Rc::new(Caller { peer: peer.ip(), _seat: seat }));
-    let head_timeout = site.live().head_timeout;
-    tokio::task::spawn_local(async move {
-        http::serve(stream, head_timeout, |request| {
-            doors::answer(Rc::clone(&site), Rc::clone(&caller), request)
-        })
-        .await;
-    });
+    let caller = Arc::new(Caller { peer: peer.ip(), seat });
+    doors::serve(site, stream, Bytes::new(), caller);
+}
+
+/// Also while the server stops: sessions end in an orderly way.
+async fn run_errands(site: Rc<Site>, mut errands: mpsc::Receiver<Errand>) {
+    while let Some(errand) = errands.recv().await {
+        site.run(errand);
+    }
 }
 
 async fn ticks(shard: Rc<Shard>) {

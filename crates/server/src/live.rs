@@ -22,6 +22,7 @@ pub(crate) struct Live {
     pub sockets: websocket::Settings,
     pub bodies: BodyLimits,
     pub head_timeout: Duration,
+    pub retained_bytes: usize,
     pub drain: Drain,
 }
 
@@ -48,6 +49,7 @@ impl Live {
             sockets: options.websocket_settings(),
             bodies: BodyLimits { bytes_max: message_bytes_max, timeout: options.timeouts.body },
             head_timeout: options.timeouts.head,
+            retained_bytes: options.retained_bytes,
             drain: options.drain,
         })
     }

@@ -31,6 +31,9 @@ pub struct Options {
     pub websocket: Limits,
     /// Longest message of a client that is not connected yet, bytes. Default 16 KiB.
     pub first_message_bytes: usize,
+    /// Frames of a session that were sent and may not have arrived, bytes; beyond one frame, older ones are forgotten.
+    /// Default 64 KiB.
+    pub retained_bytes: usize,
     /// Limits and times of sessions.
     pub settings: Settings,
     /// How much all histories together may take.
@@ -214,6 +217,7 @@ impl Default for Options {
             connections: Connections::default(),
             websocket: Limits::default(),
             first_message_bytes: 16 << 10,
+            retained_bytes: 64 << 10,
             settings: Settings::default(),
             capacity: Capacity::default(),
             namespaces: BTreeMap::from([("default".to_owned(), Namespace::default())]),

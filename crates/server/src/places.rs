@@ -124,6 +124,21 @@ impl Places {
         }
     }
 
+    /// Counts a session, which lives on between the connections that carry it, by the address of its client. `None` if that
+    /// is a proxy's.
+    pub fn take_session(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        forwarded: Option<&str>,
+        now_ms: u64,
+    ) -> Result<Option<AddressPlace>, Full> {
+        let limits = self.limits();
+        match self.client(peer, forwarded) {
+            client if limits.proxies.contains(&client) => Ok(None),
+            client => self.count(client, &limits, now_ms).map(Some),
+        }
+    }
+
     /// The address that a request came from.
     pub fn client(&self, peer: IpAddr, forwarded: Option<&str>) -> IpAddr {
         let limits = self.limits();

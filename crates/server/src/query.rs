@@ -19,6 +19,16 @@ pub(crate) fn value(query: Option<&str>, name: &str) -> Option<String> {
     Some(percent_decode_str(&value.replace('+', " ")).decode_utf8().ok()?.into_owned())
 }
 
+/// A parameter that is a whole number; `None` if it is missing.
+pub(crate) fn number(query: Option<&str>, name: &str) -> Result<Option<u64>, NumberError> {
+    value(query, name).map(|value| value.parse().map_err(|_| NumberError(value))).transpose()
+}
+
+/// A parameter is not a number. The text completes "after: …".
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a whole number; give one like 42")]
+pub(crate) struct NumberError(String);
+
 /// Whether a parameter is there and `true`.
 pub(crate) fn flag(query: Option<&str>, name: &str) -> bool {
     value(query, name).as_deref() == Some("true")

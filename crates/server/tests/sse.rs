@@ -59,7 +59,9 @@ fn proxies_are_told_to_pass_everything_on_at_once() {
         ("cache-control", Some("no-store, no-transform")),
         ("x-accel-buffering", Some("no")),
         ("x-content-type-options", Some("nosniff")),
-        ("transfer-encoding", Some("chunked")),
+        ("transfer-encoding", None),
+        ("content-length", None),
+        ("connection", Some("close")),
         ("content-encoding", None),
         ("access-control-allow-origin", None),
     ] {

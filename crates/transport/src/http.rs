@@ -1,24 +1,26 @@
-//! HTTP/1.1 by hyper, and the way out of it: after an upgrade the bare socket is handed on.
+//! HTTP/1.1 by hyper, and the ways out of it: after an upgrade, or to be answered by someone else, the bare socket is
+//! handed on.
 
-use std::cell::RefCell;
+mod raw;
+
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, pending, poll_fn};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
-use crate::stream::StreamBody;
+use raw::Replay;
+pub use raw::{Afterwards, head, respond};
 
 /// Longest head, bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -28,21 +30,31 @@ const HEADERS_MAX: usize = 100;
 /// What goes on with a socket after its upgrade; the bytes are what the client sent behind its request.
 pub type Upgraded = Box<dyn FnOnce(TcpStream, Bytes)>;
 
+/// What goes on with a socket whose request is still to be answered; the headers belong into the answer.
+pub type TakenOver = Box<dyn FnOnce(TcpStream, Bytes, HeaderMap)>;
+
 /// The answer to a request.
 pub enum Reply {
     /// An ordinary response.
     Response(Response<Body>),
     /// A 101 response; then the socket is handed on.
     Upgrade(Response<Body>, Upgraded),
+    /// The socket is handed on to be answered there. Only for requests without a body.
+    TakeOver(HeaderMap, TakenOver),
+}
+
+impl Reply {
+    /// The headers of the answer.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Response(response) | Self::Upgrade(response, _) => response.headers_mut(),
+            Self::TakeOver(headers, _) => headers,
+        }
+    }
 }
 
 /// The body of a response.
-pub enum Body {
-    /// All of it at once.
-    Full(Full<Bytes>),
-    /// Frames of a session as they come.
-    Stream(StreamBody),
-}
+pub type Body = Full<Bytes>;
 
 /// A response with a text body, which browsers are told not to interpret as anything else.
 pub fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
@@ -51,7 +63,7 @@ pub fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
 
 /// A response with a body of the given content type.
 pub fn content(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Body::Full(Full::new(body.into())));
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -87,83 +99,62 @@ pub async fn read_body(body: Incoming, bytes_max: usize, timeout: Duration) -> R
     }
 }
 
-/// Serves the requests of one connection until it ends or is upgraded. A client may take `head_timeout` to send the head
-/// of a request, and as long to send the next one on an idle connection.
-pub async fn serve<F, A>(stream: TcpStream, head_timeout: Duration, answer: F)
+/// How a connection leaves HTTP.
+enum Exit {
+    Upgraded(Upgraded),
+    TakenOver(HeaderMap, TakenOver),
+}
+
+/// Serves the requests of one connection until it ends or is handed on; `early` is what was read of it already. A client
+/// may take `head_timeout` to send the head of a request, and as long to send the next one on an idle connection.
+pub async fn serve<F, A>(stream: TcpStream, early: Bytes, head_timeout: Duration, answer: F)
 where
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Reply>,
 {
-    let upgrade: Rc<RefCell<Option<Upgraded>>> = Rc::default();
-    let cut: Rc<Notify> = Rc::default();
+    let exit: Rc<RefCell<Option<Exit>>> = Rc::default();
     let service = service_fn(|request| {
-        let (upgrade, cut) = (Rc::clone(&upgrade), Rc::clone(&cut));
+        let exit = Rc::clone(&exit);
         let answering = answer(request);
-        async move {
-            Ok::<_, Infallible>(match answering.await {
-                Reply::Response(response) => {
-                    if let Body::Stream(body) = response.body() {
-                        body.cut_by(&cut);
-                    }
-                    response
-                }
-                Reply::Upgrade(response, upgraded) => {
-                    *upgrade.borrow_mut() = Some(upgraded);
-                    response
-                }
-            })
-        }
+        Box::pin(async move {
+            let (response, way) = match answering.await {
+                Reply::Response(response) => return Ok::<_, Infallible>(response),
+                Reply::Upgrade(response, upgraded) => (Some(response), Exit::Upgraded(upgraded)),
+                Reply::TakeOver(headers, taken) => (None, Exit::TakenOver(headers, taken)),
+            };
+            *exit.borrow_mut() = Some(way);
+            match response {
+                Some(response) => Ok(response),
+                None => pending().await,
+            }
+        })
     });
+    let flushed = Rc::new(Cell::new(true));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
-    let connection = http.serve_connection(TokioIo::new(stream), service);
-    let outcome = tokio::select! {
-        outcome = connection.without_shutdown() => outcome,
-        () = cut.notified() => return,
-    };
-    match outcome {
-        Err(error) => tracing::debug!(%error, "an HTTP connection failed"),
-        Ok(parts) => {
-            if let Some(upgraded) = upgrade.take() {
-                // hyper's 8 KiB buffer would stay alive behind an empty slice of it.
-                let early = Bytes::copy_from_slice(&parts.read_buf);
-                drop(parts.read_buf);
-                upgraded(parts.io.into_inner(), early);
-            }
-        }
+    let mut connection = http.serve_connection(Replay::new(stream, early, Rc::clone(&flushed)), service);
+    // A request that is taken over has no response here: hyper would wait for it for ever. What it has not written yet of
+    // earlier ones would be lost, so that is waited for.
+    let is_taken = || matches!(*exit.borrow(), Some(Exit::TakenOver(..))) && flushed.get();
+    let outcome = poll_fn(|cx| match connection.poll_without_shutdown(cx) {
+        Poll::Pending if is_taken() => Poll::Ready(Ok(())),
+        polled => polled,
+    });
+    if let Err(error) = outcome.await {
+        return tracing::debug!(%error, "an HTTP connection failed");
     }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        match self.get_mut() {
-            Self::Full(body) => Pin::new(body).poll_frame(cx),
-            Self::Stream(body) => {
-                body.poll_next(cx).map(|bytes| bytes.map(|bytes| Ok(http_body::Frame::data(bytes))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Full(body) => body.is_end_stream(),
-            Self::Stream(_) => false,
-        }
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        match self {
-            Self::Full(body) => body.size_hint(),
-            Self::Stream(_) => http_body::SizeHint::default(),
+    let parts = connection.into_parts();
+    let way = exit.take();
+    if let Some(way) = way {
+        // hyper's 8 KiB buffer would stay alive behind an empty slice of it.
+        let (stream, early) = parts.io.into_inner(&parts.read_buf);
+        drop(parts.read_buf);
+        match way {
+            Exit::Upgraded(upgraded) => upgraded(stream, early),
+            Exit::TakenOver(headers, taken) => taken(stream, early, headers),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Bytes in and out: listeners, HTTP, WebSocket, streamed bodies.
+//! Bytes in and out: listeners, HTTP, WebSocket, responses that go on, long polls, and sessions that any of them carries.
 //!
 //! A transport is a file here and a route in the server. It knows nothing of the engine: frames it reads go to a
 //! [`Handler`], frames to send come through the [`duplex_core::Link`] it implements.
@@ -9,8 +9,14 @@
 mod listener;
 pub mod http;
 pub mod websocket;
-pub mod stream;
+pub mod movable;
+mod endless;
+pub mod poll;
+mod framing;
+mod socket;
 
+pub use endless::{Endless, EndlessLink};
+pub use framing::Framing;
 pub use listener::{Acceptor, BUSY, SocketOptions, TOO_MANY, turn_away};
 
 use bytes::Bytes;

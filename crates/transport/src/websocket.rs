@@ -5,7 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -22,13 +22,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::Handler;
+use crate::socket;
 
 /// The shard's read buffer, bytes: what one read can bring.
 const READ_BYTES: usize = 64 << 10;
 /// Reads of one connection before other tasks get a turn.
 const READS_MAX: usize = 4;
-/// Frames one vectored write takes.
-const SLICES_MAX: usize = 32;
 /// The codec's budget of control frames is for this long.
 const CONTROL_PERIOD: Duration = Duration::from_secs(1);
 
@@ -149,20 +148,6 @@ impl WebSocketLink {
         }
     }
 
-    fn write_some(&self, queue: &FrameQueue) -> io::Result<usize> {
-        let mut frames = queue.iter();
-        match (frames.next(), frames.next()) {
-            (None, _) => Ok(0),
-            (Some(one), None) => self.stream.try_write(one),
-            (Some(_), Some(_)) => {
-                let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-                let used =
-                    queue.iter().zip(&mut slices).map(|(frame, slice)| *slice = IoSlice::new(frame)).count();
-                self.stream.try_write_vectored(&slices[..used])
-            }
-        }
-    }
-
     /// All is written. What that means depends on how far closing has come.
     fn drained(&self) {
         match self.stage() {
@@ -199,20 +184,18 @@ impl Link for WebSocketLink {
         if self.stage() == Stage::Over {
             return Written::Dead;
         }
-        while !queue.is_empty() {
-            match self.write_some(queue) {
-                Ok(written) => queue.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.set_write(WriteState::Blocked);
-                    self.wake_reader();
-                    return Written::Blocked;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Written::Dead,
+        match socket::write_all(&self.stream, queue) {
+            Ok(()) => {
+                self.drained();
+                Written::All
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.set_write(WriteState::Blocked);
+                self.wake_reader();
+                Written::Blocked
+            }
+            Err(_) => Written::Dead,
         }
-        self.drained();
-        Written::All
     }
 
     fn farewell(&self, reason: &'static CloseReason, detail: &str) -> Option<Bytes> {

@@ -9,7 +9,7 @@ use duplex_core::{
     Backend, Call, ChannelName, EncodingId, Frame, Identity, Json, Pending, Refusal, Retention,
 };
 use duplex_engine::{
-    Allow, Encoding, Flushed, Ground, Namespaces, Node, Opening, Overload, Policy, Settings, Shard,
+    Allow, Encoding, Flushed, Ground, Namespaces, Node, Opening, Overload, Pieces, Policy, Settings, Shard,
     Visibility, Who,
 };
 
@@ -81,7 +81,7 @@ pub struct World {
 impl World {
     pub fn new(dice: Dice) -> Self {
         let settings = Settings { outbox_bytes: 1_500, position_check_ms: 5_000, ..Settings::default() };
-        let encoding = Encoding { encode: Box::new(Words), plain: EncodingId(0) };
+        let encoding = Encoding { encode: Box::new(Words), plain: EncodingId(0), pieces: Pieces::Joined };
         let node = Arc::new(Node::new(2, vec![encoding], settings.inbox_bytes));
         let way = Arc::new(Way::new(Arc::clone(&node), Dice::new(dice.draw())));
         way.loses.store(dice.once_in(2), Relaxed);

@@ -14,8 +14,8 @@ use duplex_core::{
     Ticket, UserId, Written,
 };
 use duplex_engine::{
-    Allow, Encoding, Ground, Namespaces, Node, Opening, Policy, SessionKey, Settings, Shard, Who, Whom,
-    unix_ms,
+    Allow, Encoding, Ground, Namespaces, Node, Opening, Pieces, Policy, SessionKey, Settings, Shard, Who,
+    Whom, unix_ms,
 };
 
 pub fn settings() -> Settings {
@@ -60,7 +60,7 @@ impl Story {
         namespaces: Namespaces,
         wrap: impl FnOnce(Arc<Memory>) -> Arc<B>,
     ) -> Self {
-        let encoding = Encoding { encode: Box::new(Words), plain: EncodingId(0) };
+        let encoding = Encoding { encode: Box::new(Words), plain: EncodingId(0), pieces: Pieces::Joined };
         let node = Arc::new(Node::new(1, vec![encoding], settings.inbox_bytes));
         let memory = Arc::new(Memory::new(Capacity::default(), node.clone()));
         let broker = wrap(Arc::clone(&memory));

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use duplex_core::{
-    Attendance, Change, ChannelName, ClientId, CloseReason, Json, Position, PresenceChange, Present,
-    Publication, Recovered, Refusal, Return, Ticket,
+    Attendance, Change, ChannelName, ClientId, Closing, Json, Position, PresenceChange, Present, Publication,
+    Recovered, Refusal, Return, Ticket,
 };
 use serde::Serialize;
 
@@ -111,17 +111,33 @@ pub(crate) fn presence(change: &PresenceChange) -> Vec<u8> {
     wrap(Id::None, kind, &crate::presence_change(change))
 }
 
-/// The server closes the connection soon and says when to come back.
-pub(crate) fn closing(reason: &CloseReason, after_ms: u32) -> Vec<u8> {
+/// The server closes the session and says whether and when to come back.
+pub(crate) fn closing(closing: &Closing<'_>) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Closing<'a> {
+    struct Body<'a> {
         code: u16,
         message: &'a str,
         reconnect: bool,
-        after_ms: u32,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        after_ms: Option<u32>,
     }
+    let Closing { reason, detail, after_ms } = *closing;
+    let message = match detail {
+        "" => reason.sentence,
+        detail => &format!("{}: {detail}", reason.sentence),
+    };
     let reconnect = reason.then == Return::Reconnect;
-    frame(Id::None, "closing", &Closing { code: reason.code, message: reason.sentence, reconnect, after_ms })
+    frame(Id::None, "closing", &Body { code: reason.code, message, reconnect, after_ms })
+}
+
+/// A transport begins to carry a session's frames: how many came before, and how many messages have arrived.
+pub(crate) fn attached(after: u64, received: u64) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Attached {
+        after: u64,
+        received: u64,
+    }
+    frame(Id::None, "attached", &Attached { after, received })
 }
 
 pub(crate) fn standing(

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duplex_core::{
-    Answer, ChannelName, CloseReason, Command, ErrorCode, Frame, Message, Position, PresenceChange, Protocol,
-    Publication, Recovered, Refusal, Step, Steps, Ticket,
+    Answer, ChannelName, CloseReason, Closing, Command, ErrorCode, Frame, Message, Position, PresenceChange,
+    Protocol, Publication, Recovered, Refusal, Step, Steps, Ticket,
 };
 
 use frame::Id;
@@ -46,6 +46,16 @@ pub struct Native {
     welcome: Arc<Welcome>,
     form: Form,
     stage: Stage,
+    farewell: Farewell,
+}
+
+/// When the client is told in a frame why the server closes.
+#[derive(Debug, PartialEq, Eq)]
+enum Farewell {
+    /// When there is more to say than its transport has words for.
+    AtNeed,
+    /// Always: its transport may have no words.
+    Always,
 }
 
 #[derive(Debug)]
@@ -69,8 +79,24 @@ pub fn presence(change: &PresenceChange, form: Form) -> Vec<u8> {
     form.write(frame::presence(change))
 }
 
+/// What a transport says first when it begins to carry a session: `after` frames came before, and `received` messages have
+/// arrived.
+pub fn attached(after: u64, received: u64, form: Form) -> Message {
+    form.message(frame::attached(after, received))
+}
+
 impl Form {
-    fn write(self, json: Vec<u8>) -> Vec<u8> {
+    /// A frame as a message of this form.
+    pub fn message(self, json: Vec<u8>) -> Message {
+        let bytes = Bytes::from(self.write(json));
+        match self {
+            Self::Json => Message::Text(bytes),
+            Self::MessagePack => Message::Binary(bytes),
+        }
+    }
+
+    /// JSON in this form.
+    pub fn write(self, json: Vec<u8>) -> Vec<u8> {
         match self {
             Self::Json => json,
             Self::MessagePack => {
@@ -83,20 +109,21 @@ impl Form {
 impl Native {
     /// A client that says `connect` itself.
     pub fn new(welcome: Arc<Welcome>, form: Form) -> Self {
-        Self { welcome, form, stage: Stage::Waiting }
+        Self { welcome, form, stage: Stage::Waiting, farewell: Farewell::AtNeed }
     }
 
     /// A client that is connected and subscribed by its address, `?channels=a,b`.
     pub fn subscribed(welcome: Arc<Welcome>, form: Form, channels: Vec<ChannelName>) -> Self {
-        Self { welcome, form, stage: Stage::Opening(channels.into()) }
+        Self { stage: Stage::Opening(channels.into()), ..Self::new(welcome, form) }
+    }
+
+    /// The same client, where any transport may carry the session.
+    pub fn movable(self) -> Self {
+        Self { farewell: Farewell::Always, ..self }
     }
 
     fn send(&self, json: Vec<u8>, steps: &mut Steps) {
-        let message = Bytes::from(self.form.write(json));
-        steps.push_back(Step::Send(match self.form {
-            Form::Json => Message::Text(message),
-            Form::MessagePack => Message::Binary(message),
-        }));
+        steps.push_back(Step::Send(self.form.message(json)));
     }
 
     fn carry_out(&mut self, request: Request<'_>, steps: &mut Steps) {
@@ -206,9 +233,9 @@ impl Protocol for Native {
         }
     }
 
-    fn closing(&mut self, reason: &'static CloseReason, after_ms: Option<u32>, steps: &mut Steps) {
-        if let Some(after_ms) = after_ms {
-            self.send(frame::closing(reason, after_ms), steps);
+    fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
+        if closing.after_ms.is_some() || self.farewell == Farewell::Always {
+            self.send(frame::closing(closing), steps);
         }
     }
 }

@@ -218,14 +218,20 @@ fn channels_in_the_token_are_recovered_from_where_the_client_stood() {
 }
 
 #[test]
-fn a_client_is_told_when_to_come_back_if_it_matters() {
-    let mut steps = Steps::new();
-    connected().closing(&CloseReason::SLOW, None, &mut steps);
-    assert!(steps.is_empty());
-    connected().closing(&CloseReason::RESTART, Some(250), &mut steps);
+fn a_client_is_told_when_to_come_back_if_it_matters_and_everything_if_nothing_else_tells_it() {
+    let last_words = |mut native: Native, reason, detail, after_ms| {
+        let mut steps = Steps::new();
+        native.closing(&Closing { reason, detail, after_ms }, &mut steps);
+        steps.into_iter().map(shown).collect::<String>()
+    };
+    assert_eq!(last_words(connected(), &CloseReason::SLOW, "", None), "");
     assert_eq!(
-        steps.into_iter().map(shown).collect::<String>(),
+        last_words(connected(), &CloseReason::RESTART, "", Some(250)),
         r#"{"closing":{"code":1012,"message":"server restart: come back","reconnect":true,"after_ms":250}}"#
+    );
+    assert_eq!(
+        last_words(connected().movable(), &CloseReason::STALE, "why", None),
+        r#"{"closing":{"code":3502,"message":"stale: no connect command in time: why","reconnect":false}}"#
     );
 }
 

@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use duplex_core::{CloseReason, Frame};
@@ -12,7 +12,7 @@ use crate::places::{AddressPlace, Place};
 
 /// A connection's place on its shard, by which the acceptor balances, and its place on the node. Dropping it frees both.
 pub(crate) struct Seat {
-    taken: Arc<AtomicUsize>,
+    taken: Mutex<Arc<AtomicUsize>>,
     _place: Place,
 }
 
@@ -20,20 +20,27 @@ pub(crate) struct Seat {
 pub(crate) struct Caller {
     pub peer: IpAddr,
     /// Kept for as long as the connection lasts.
-    pub _seat: Seat,
+    pub seat: Seat,
 }
 
 impl Seat {
     /// Takes a place; `taken` counts them.
     pub fn take(taken: Arc<AtomicUsize>, place: Place) -> Self {
         taken.fetch_add(1, Relaxed);
-        Self { taken, _place: place }
+        Self { taken: Mutex::new(taken), _place: place }
+    }
+
+    /// The connection goes to another shard, whose connections `taken` counts.
+    pub fn move_to(&self, taken: &Arc<AtomicUsize>) {
+        taken.fetch_add(1, Relaxed);
+        let mut here = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *here, Arc::clone(taken)).fetch_sub(1, Relaxed);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.taken.fetch_sub(1, Relaxed);
+        self.taken.get_mut().unwrap_or_else(PoisonError::into_inner).fetch_sub(1, Relaxed);
     }
 }
 
@@ -42,7 +49,7 @@ pub(crate) struct Client {
     pub shard: Rc<Shard>,
     pub key: SessionKey,
     /// Kept for as long as the connection lasts.
-    pub _caller: Rc<Caller>,
+    pub _caller: Arc<Caller>,
     /// The same, if it came through a proxy.
     pub _place: Option<AddressPlace>,
 }

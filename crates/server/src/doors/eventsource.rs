@@ -1,49 +1,59 @@
 //! `/sse`: Server-Sent Events for a bare `EventSource`.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
+use duplex_core::Identity;
 use duplex_engine::Opening;
 use duplex_protocol::eventsource::EventSource;
-use duplex_transport::http::{Body, text};
-use duplex_transport::stream::{StreamBody, StreamLink};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use duplex_transport::http::{Body, Reply, text};
+use duplex_transport::{Endless, EndlessLink, Framing};
+use http::{HeaderMap, Request, Response, StatusCode};
+use hyper::body::{Body as _, Incoming};
 
 use super::client::Client;
-use super::{Admission, Caller, EVENTS, Site, admit, turned_away};
+use super::{Admission, Caller, Counted, EVENTS, Site, admit, endless_headers, turned_away};
+use crate::places::AddressPlace;
 use crate::query;
 
-pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Request<B>) -> Response<Body> {
-    let channels = match query::channels(request.uri().query()) {
-        Ok(channels) => channels,
-        Err(error) => return text(StatusCode::BAD_REQUEST, format!("channels: {error}\n")),
+pub(super) async fn open(site: &Rc<Site>, caller: Arc<Caller>, request: &Request<Incoming>) -> Reply {
+    let (protocol, identity, place) = match prepare(site, &caller, request).await {
+        Ok(prepared) => prepared,
+        Err(response) => return Reply::Response(response),
     };
-    let Admission { place, identity } = match admit(site, &caller, request).await {
-        Ok(admission) => admission,
-        Err(response) => return response,
-    };
+    let site = Rc::clone(site);
+    Reply::TakeOver(
+        HeaderMap::new(),
+        Box::new(move |stream, _, headers| {
+            let link = EndlessLink::new(stream, Framing::Ready, endless_headers(headers, Framing::Ready));
+            let (protocol, identity) = (Box::new(protocol), Some(identity));
+            let key = site.shard.open(Opening { link: link.clone(), protocol, encoding: EVENTS, identity });
+            let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
+            tokio::task::spawn_local(Endless::new(link, client));
+        }),
+    )
+}
+
+async fn prepare(
+    site: &Site,
+    caller: &Caller,
+    request: &Request<Incoming>,
+) -> Result<(EventSource, Identity, Option<AddressPlace>), Response<Body>> {
+    let bad = |sentence: String| text(StatusCode::BAD_REQUEST, sentence);
+    let channels =
+        query::channels(request.uri().query()).map_err(|error| bad(format!("channels: {error}\n")))?;
+    if !request.body().is_end_stream() {
+        return Err(bad("a request for events has no body\n".to_owned()));
+    }
+    let Admission { place, identity } = admit(site, caller, request, Counted::Connection).await?;
     // An EventSource comes back for ever after a connection that ends, but not after an error.
     let identity = match identity {
         Some(identity) => identity,
-        None => match site.ground.backend.connect(None).await {
-            Ok(anonymous) => anonymous,
-            Err(refusal) => return turned_away(&refusal),
-        },
+        None => site.ground.backend.connect(None).await.map_err(|refusal| turned_away(&refusal))?,
     };
     if channels.is_none() && identity.channels.is_empty() {
-        return text(StatusCode::BAD_REQUEST, "channels: name some, as in /sse?channels=news,chat\n");
+        return Err(bad("channels: name some, as in /sse?channels=news,chat\n".to_owned()));
     }
     let last = request.headers().get("last-event-id").map(|id| id.to_str().unwrap_or_default());
-    let link = Rc::new(StreamLink::default());
-    let protocol = Box::new(EventSource::new(channels.unwrap_or_default(), last));
-    let opening = Opening { link: link.clone(), protocol, encoding: EVENTS, identity: Some(identity) };
-    let key = site.shard.open(opening);
-    let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
-    let mut response = Response::new(Body::Stream(StreamBody::new(link, Box::new(client))));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // Proxies must neither keep, nor gather, nor compress what goes through.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+    Ok((EventSource::new(channels.unwrap_or_default(), last), identity, place))
 }

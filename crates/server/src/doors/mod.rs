@@ -4,20 +4,24 @@ mod client;
 mod echo;
 mod eventsource;
 mod native;
+mod session;
 mod socket;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use duplex_core::{EncodingId, ErrorCode, Identity, Refusal, Spent};
-use duplex_engine::{Encoding, Ground, Shard, unix_ms};
+use bytes::Bytes;
+use duplex_core::{EncodingId, ErrorCode, Identity, Refusal, ShardId, Spent};
+use duplex_engine::{Encoding, Ground, Pieces, Shard, unix_ms};
 use duplex_protocol::native::Form;
-use duplex_transport::http::{Body, Reply, text};
-use duplex_transport::websocket;
+use duplex_transport::http::{self as transport, Afterwards, Body, Reply, text};
+use duplex_transport::{Framing, websocket};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use crate::api::Endpoint;
 use crate::authority::Authority;
@@ -26,6 +30,7 @@ use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
 use crate::{page, query};
 pub(crate) use client::{Caller, Seat};
+pub(crate) use session::{Errand, Registry};
 
 /// Publications as native frames over WebSocket.
 const NATIVE: EncodingId = EncodingId(0);
@@ -37,22 +42,30 @@ const EVENTS: EncodingId = EncodingId(2);
 const MESSAGE_PACK: EncodingId = EncodingId(3);
 /// The same, deflated.
 const MESSAGE_PACK_DEFLATED: EncodingId = EncodingId(4);
+/// Publications as native frames for sessions that any transport may carry.
+const BARE: EncodingId = EncodingId(5);
+/// The same in MessagePack.
+const BARE_MESSAGE_PACK: EncodingId = EncodingId(6);
 
 /// What [`EncodingId`]s stand for, in order.
 pub(crate) fn encodings() -> Vec<Encoding> {
-    use native::{Deflated, Plain};
-    let events = duplex_protocol::eventsource::Events;
+    use native::{Bare, Deflated, Plain};
+    let joined = |encode, plain| Encoding { encode, plain, pieces: Pieces::Joined };
+    let single = |encode, plain| Encoding { encode, plain, pieces: Pieces::Single };
     vec![
-        Encoding { encode: Box::new(Plain(Form::Json)), plain: NATIVE },
-        Encoding { encode: Box::new(Deflated(Form::Json)), plain: NATIVE },
-        Encoding { encode: Box::new(events), plain: EVENTS },
-        Encoding { encode: Box::new(Plain(Form::MessagePack)), plain: MESSAGE_PACK },
-        Encoding { encode: Box::new(Deflated(Form::MessagePack)), plain: MESSAGE_PACK },
+        joined(Box::new(Plain(Form::Json)), NATIVE),
+        joined(Box::new(Deflated(Form::Json)), NATIVE),
+        joined(Box::new(duplex_protocol::eventsource::Events), EVENTS),
+        joined(Box::new(Plain(Form::MessagePack)), MESSAGE_PACK),
+        joined(Box::new(Deflated(Form::MessagePack)), MESSAGE_PACK),
+        single(Box::new(Bare(Form::Json)), BARE),
+        single(Box::new(Bare(Form::MessagePack)), BARE_MESSAGE_PACK),
     ]
 }
 
 /// What the doors of one shard need.
 pub(crate) struct Site {
+    pub id: ShardId,
     pub shard: Rc<Shard>,
     pub ground: Ground,
     pub authority: Arc<Authority>,
@@ -60,6 +73,12 @@ pub(crate) struct Site {
     pub sockets: Rc<websocket::Shared>,
     pub live: RefCell<Arc<Live>>,
     pub ready: Arc<AtomicBool>,
+    /// Connections this shard has or will have.
+    pub taken: Arc<AtomicUsize>,
+    /// Sessions here that may change their transport.
+    pub sessions: Rc<Registry>,
+    /// How each shard is asked to do something for a session of its.
+    pub errands: Arc<[mpsc::Sender<Errand>]>,
 }
 
 impl Site {
@@ -82,15 +101,33 @@ struct Admission {
     identity: Option<Identity>,
 }
 
+/// What a client that is let in is counted as, per address.
+#[derive(Clone, Copy)]
+enum Counted {
+    /// Its connection, which is counted already unless it came through a proxy.
+    Connection,
+    /// Its session.
+    Session,
+}
+
 /// Lets a client in, or says why not. A token may stand in the header `Authorization` or, since browsers cannot set headers
 /// of WebSockets and EventSources, in the query.
-async fn admit<B>(site: &Site, caller: &Caller, request: &Request<B>) -> Result<Admission, Response<Body>> {
+async fn admit<B>(
+    site: &Site,
+    caller: &Caller,
+    request: &Request<B>,
+    counted: Counted,
+) -> Result<Admission, Response<Body>> {
     let now_ms = unix_ms();
     let query = request.uri().query();
     let comes_back = request.headers().contains_key("last-event-id") || query::flag(query, "returning");
     let returning = if comes_back { Returning::Yes } else { Returning::No };
     let forwarded = forwarded(request.headers());
-    let place = site.places.take_forwarded(caller.peer, forwarded, now_ms).map_err(|full| match full {
+    let place = match counted {
+        Counted::Connection => site.places.take_forwarded(caller.peer, forwarded, now_ms),
+        Counted::Session => site.places.take_session(caller.peer, forwarded, now_ms),
+    };
+    let place = place.map_err(|full| match full {
         Full::Node => later(StatusCode::SERVICE_UNAVAILABLE, now_ms),
         Full::Address => later(StatusCode::TOO_MANY_REQUESTS, now_ms),
     })?;
@@ -139,10 +176,30 @@ fn forwarded(headers: &HeaderMap) -> Option<&str> {
     headers.get("x-forwarded-for")?.to_str().ok()
 }
 
-const WHERE: &str = "there is nothing here; try /, /ws, /sse, /echo, /api/v1/publish, /healthz or /readyz\n";
+const WHERE: &str =
+    "there is nothing here; try /, /ws, /sse, /session, /echo, /api/v1/publish, /healthz or /readyz\n";
+
+/// Serves a connection from now on; `early` is what was read of it already.
+pub(crate) fn serve(site: &Rc<Site>, stream: TcpStream, early: Bytes, caller: Arc<Caller>) {
+    let site = Rc::clone(site);
+    let head_timeout = site.live().head_timeout;
+    tokio::task::spawn_local(async move {
+        let answer = |request| answer(Rc::clone(&site), Arc::clone(&caller), request);
+        transport::serve(stream, early, head_timeout, answer).await;
+    });
+}
+
+/// The head of a response that goes on. Proxies must neither keep, nor gather, nor compress what goes through.
+fn endless_headers(mut headers: HeaderMap, framing: Framing) -> Vec<u8> {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    transport::head(StatusCode::OK, &headers, None, Afterwards::Close)
+}
 
 /// Answers one request. A connection that becomes a client keeps `caller`.
-pub(crate) async fn answer(site: Rc<Site>, caller: Rc<Caller>, request: Request<Incoming>) -> Reply {
+async fn answer(site: Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>) -> Reply {
     // RFC 9112, 6.1: with both a length and chunks, a request may be meant to look different to a proxy in front of us.
     // hyper goes by the chunks and hides the length, so nothing behind a chunked request is trusted.
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
@@ -151,18 +208,22 @@ pub(crate) async fn answer(site: Rc<Site>, caller: Rc<Caller>, request: Request<
         Ok(Visitor::Own) => route(&site, caller, request).await,
         Ok(Visitor::Guest(origin)) => welcome_guest(route(&site, caller, request).await, origin),
     };
-    if let (Reply::Response(response), true) = (&mut reply, chunked) {
+    if chunked && let Reply::Response(response) = &mut reply {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     reply
 }
 
-async fn route(site: &Rc<Site>, caller: Rc<Caller>, request: Request<Incoming>) -> Reply {
+async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path();
+    let behind = path.strip_prefix("/session").map(str::to_owned);
+    if let Some(rest) = behind.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return session::answer(site, caller, request, &rest).await;
+    }
     if let Some(endpoint) = Endpoint::at(path) {
         return Reply::Response(match *request.method() {
             Method::POST => endpoint.answer(site, &caller, request).await,
-            Method::OPTIONS => preflight(),
+            Method::OPTIONS => preflight("POST"),
             _ => not_allowed("POST"),
         });
     }
@@ -170,7 +231,9 @@ async fn route(site: &Rc<Site>, caller: Rc<Caller>, request: Request<Incoming>) 
     Reply::Response(match path {
         "/ws" => return native::open(site, caller, &request).await,
         "/echo" => return echo::open(site, caller, &request).await,
-        "/sse" if *request.method() == Method::GET => eventsource::open(site, caller, &request).await,
+        "/sse" if *request.method() == Method::GET => {
+            return eventsource::open(site, caller, &request).await;
+        }
         "/" if read => page::index(),
         "/healthz" if read => text(StatusCode::OK, "ok\n"),
         "/readyz" if read && site.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
@@ -188,11 +251,11 @@ fn not_allowed(allowed: &'static str) -> Response<Body> {
     response
 }
 
-/// Tells a browser that pages may post JSON here. Which pages, `welcome_guest` adds.
-fn preflight() -> Response<Body> {
+/// Tells a browser that pages may send requests with JSON here. Which pages, `welcome_guest` adds.
+fn preflight(methods: &'static str) -> Response<Body> {
     let mut response = text(StatusCode::NO_CONTENT, "");
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
         HeaderValue::from_static("content-type, authorization"),
@@ -203,8 +266,8 @@ fn preflight() -> Response<Body> {
 
 /// Lets the page at `origin` read the answer, errors too.
 fn welcome_guest(mut reply: Reply, origin: HeaderValue) -> Reply {
-    let (Reply::Response(response) | Reply::Upgrade(response, _)) = &mut reply;
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+    let headers = reply.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
     reply
 }

@@ -8,22 +8,30 @@ use bytes::Bytes;
 use duplex_core::{Encode, PresenceChange, Publication};
 use duplex_protocol::native::{self, Form, Native};
 use duplex_transport::http::{Reply, text};
+use duplex_websocket::handshake::Accept;
 use duplex_websocket::{Compression, Deflater, Kind, encode};
 use http::{Request, StatusCode, header};
 
-use super::{Caller, MESSAGE_PACK, MESSAGE_PACK_DEFLATED, NATIVE, NATIVE_DEFLATED, Site, admit, socket};
+use super::session::{SessionToken, by_websocket};
+use super::{
+    Caller, Counted, MESSAGE_PACK, MESSAGE_PACK_DEFLATED, NATIVE, NATIVE_DEFLATED, Site, admit, socket,
+};
 use crate::query;
 
 /// Subprotocols spoken here. A client that offers none gets the first.
 const SUBPROTOCOLS: [(&str, Form); 2] =
     [("duplex.v1.json", Form::Json), ("duplex.v1.msgpack", Form::MessagePack)];
 
-pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Request<B>) -> Reply {
+pub(super) async fn open<B>(site: &Rc<Site>, caller: Arc<Caller>, request: &Request<B>) -> Reply {
     let offer = match socket::offer(request) {
         Ok(offer) => offer,
         Err(refusal) => return socket::refuse(refusal),
     };
     let (subprotocol, form) = chosen(request);
+    if let Some(session) = query::value(request.uri().query(), "session") {
+        let accept = offer.accept(Some(subprotocol), Compression::PerMessage);
+        return go_over(site, caller, request, &session, accept, form);
+    }
     let welcome = Arc::clone(&site.live().welcome);
     let protocol = match query::channels(request.uri().query()) {
         Ok(None) => Native::new(welcome, form),
@@ -31,7 +39,7 @@ pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Reque
         Err(error) => return Reply::Response(text(StatusCode::BAD_REQUEST, format!("channels: {error}\n"))),
     };
     let accept = offer.accept(Some(subprotocol), Compression::PerMessage);
-    let admission = match admit(site, &caller, request).await {
+    let admission = match admit(site, &caller, request, Counted::Connection).await {
         Ok(admission) => admission,
         Err(response) => return Reply::Response(response),
     };
@@ -43,6 +51,32 @@ pub(super) async fn open<B>(site: &Rc<Site>, caller: Rc<Caller>, request: &Reque
             (Form::MessagePack, Compression::PerMessage) => MESSAGE_PACK_DEFLATED,
         }
     })
+}
+
+/// A session goes over to this WebSocket: whose it is, it has been told already.
+fn go_over<B>(
+    site: &Rc<Site>,
+    caller: Arc<Caller>,
+    request: &Request<B>,
+    session: &str,
+    accept: Accept,
+    form: Form,
+) -> Reply {
+    let Some(token) = SessionToken::parse(session) else {
+        let sentence = "session: not a session's token; give the one that POST /session was answered with\n";
+        return Reply::Response(text(StatusCode::BAD_REQUEST, sentence));
+    };
+    let after = match query::number(request.uri().query(), "after") {
+        Ok(after) => after.unwrap_or(0),
+        Err(error) => return Reply::Response(text(StatusCode::BAD_REQUEST, format!("after: {error}\n"))),
+    };
+    let site = Rc::clone(site);
+    Reply::Upgrade(
+        socket::switching(&accept),
+        Box::new(move |stream, early| {
+            by_websocket(&site, stream, early, caller, (token, after), (accept, form));
+        }),
+    )
 }
 
 /// The first of our subprotocols that the client offers.
@@ -68,6 +102,19 @@ impl Encode for Plain {
 
 /// Publications for clients with compression: compressed once for all of them.
 pub(super) struct Deflated(pub Form);
+
+/// Publications without any framing, for sessions that change their transport.
+pub(super) struct Bare(pub Form);
+
+impl Encode for Bare {
+    fn publication(&self, publication: &Publication) -> Bytes {
+        native::publication(publication, self.0).into()
+    }
+
+    fn presence(&self, change: &PresenceChange) -> Bytes {
+        native::presence(change, self.0).into()
+    }
+}
 
 fn kind(form: Form) -> Kind {
     match form {

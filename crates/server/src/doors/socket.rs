@@ -1,6 +1,7 @@
 //! From an upgrade request to a session on a bare socket, whatever protocol is spoken on it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use duplex_core::{EncodingId, Protocol};
 use duplex_engine::Opening;
@@ -35,18 +36,15 @@ pub(super) fn refuse(refusal: Refusal) -> Reply {
 /// Answers 101; once that is out, `protocol` has the socket.
 pub(super) fn upgrade(
     site: &Rc<Site>,
-    caller: Rc<Caller>,
+    caller: Arc<Caller>,
     admission: Admission,
     accept: Accept,
     protocol: Box<dyn Protocol>,
     encoding: impl FnOnce(Compression) -> EncodingId + 'static,
 ) -> Reply {
-    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
-    response.headers_mut().clear();
-    add_headers(&mut response, accept.headers());
     let site = Rc::clone(site);
     Reply::Upgrade(
-        response,
+        switching(&accept),
         Box::new(move |stream, early| {
             let shared = if accept.shared_frames() { Compression::PerMessage } else { Compression::Off };
             let link = websocket::link(stream, &accept, Rc::clone(&site.sockets));
@@ -57,6 +55,14 @@ pub(super) fn upgrade(
             tokio::task::spawn_local(websocket::Connection::new(link, accept.compression(), client, early));
         }),
     )
+}
+
+/// The answer that makes a WebSocket of the connection.
+pub(super) fn switching(accept: &Accept) -> Response<Body> {
+    let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
+    response.headers_mut().clear();
+    add_headers(&mut response, accept.headers());
+    response
 }
 
 fn add_headers<'a>(response: &mut Response<Body>, headers: impl Iterator<Item = (&'static str, &'a str)>) {

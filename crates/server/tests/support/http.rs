@@ -128,17 +128,20 @@ impl Events {
                 let rest = self.text.split_off(end + 2);
                 return Some(std::mem::replace(&mut self.text, rest));
             }
-            match take_chunk(self.wire.unread()) {
-                Some((chunk, _)) if chunk.is_empty() => {
-                    assert_eq!(self.text, "", "the stream ends between events");
-                    return None;
-                }
-                Some((chunk, length)) => {
-                    self.wire.unread().drain(..length);
-                    self.text.push_str(&String::from_utf8(chunk).expect("events are UTF-8"));
-                }
-                None if self.wire.fill() == Fill::End => return None,
-                None => {}
+            if self.wire.unread().is_empty() && self.wire.fill() == Fill::End {
+                assert_eq!(self.text, "", "the stream ends between events");
+                return None;
+            }
+            let unread = std::mem::take(self.wire.unread());
+            let whole = match std::str::from_utf8(&unread) {
+                Ok(text) => text,
+                Err(cut) => std::str::from_utf8(&unread[..cut.valid_up_to()]).expect("just checked"),
+            };
+            self.text.push_str(whole);
+            *self.wire.unread() = unread[whole.len()..].to_vec();
+            assert!(self.wire.unread().len() < 4, "events are UTF-8");
+            if !self.wire.unread().is_empty() {
+                assert_eq!(self.wire.fill(), Fill::More, "the stream ends between characters");
             }
         }
     }

@@ -1,0 +1,131 @@
+//! A connection in and out of hyper's hands: what was read of it is given back, and responses are written without it.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, Bytes};
+use http::{HeaderMap, StatusCode, header};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// A socket of which something was read already.
+pub(super) struct Replay {
+    early: Bytes,
+    io: TokioIo<TcpStream>,
+    /// Whether hyper has nothing more to write than it has written.
+    flushed: Rc<Cell<bool>>,
+}
+
+impl Replay {
+    pub fn new(stream: TcpStream, early: Bytes, flushed: Rc<Cell<bool>>) -> Self {
+        Self { early, io: TokioIo::new(stream), flushed }
+    }
+
+    /// The socket, and a copy of what was read and not used; `read` is the first part of it.
+    pub fn into_inner(self, read: &[u8]) -> (TcpStream, Bytes) {
+        (self.io.into_inner(), Bytes::from([read, &self.early].concat()))
+    }
+}
+
+impl Read for Replay {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.early.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buffer);
+        }
+        let length = self.early.len().min(buffer.remaining());
+        buffer.put_slice(&self.early[..length]);
+        self.early.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Replay {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.flushed.set(false);
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // It is called when all was written.
+        self.flushed.set(true);
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.flushed.set(false);
+        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+    }
+}
+
+/// What becomes of a connection when its response is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Another request may come.
+    KeepAlive,
+    /// It ends, and so the response.
+    Close,
+}
+
+/// The head of a response (RFC 9112, 4). Without a length its body goes on until the connection ends (6.3, 8).
+pub fn head(status: StatusCode, headers: &HeaderMap, length: Option<usize>, then: Afterwards) -> Vec<u8> {
+    let mut out = Vec::with_capacity(320);
+    let reason = status.canonical_reason().unwrap_or_default();
+    out.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).as_bytes());
+    let mut field = |name: &str, value: &[u8]| {
+        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    };
+    headers.iter().for_each(|(name, value)| field(name.as_str(), value.as_bytes()));
+    field(header::DATE.as_str(), httpdate::fmt_http_date(SystemTime::now()).as_bytes());
+    if let Some(length) = length {
+        field(header::CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
+    }
+    if then == Afterwards::Close {
+        field(header::CONNECTION.as_str(), b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
+/// Writes a whole response. Its reader may take `patience` over it.
+///
+/// # Errors
+/// The connection broke, or its reader took too long.
+pub async fn respond(stream: &TcpStream, response: &[u8], patience: Duration) -> io::Result<()> {
+    let writing = async {
+        let mut rest = response;
+        while !rest.is_empty() {
+            match stream.try_write(rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(patience, writing)
+        .await
+        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
