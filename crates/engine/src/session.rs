@@ -194,7 +194,10 @@ impl Session {
     /// Sets the deadline.
     pub fn wait_until(&mut self, due_ms: u64, key: SessionKey, wheel: &mut Wheel) {
         self.due_ms = due_ms;
-        self.entry = wheel.insert(key, due_ms);
+        // An entry that comes up early is made anew then: who polls often does not fill the wheel.
+        if !wheel.comes_up_until(self.entry, due_ms) {
+            self.entry = wheel.insert(key, due_ms);
+        }
     }
 
     /// Something came from the client.

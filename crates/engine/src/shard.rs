@@ -142,13 +142,13 @@ impl Shard {
         key
     }
 
-    /// The client sent `frame`.
+    /// The client sent `frame`. Whether that is a sign of life of its transport, the transport says by [`heard`](Self::heard):
+    /// messages may come another way.
     pub fn receive(self: &Rc<Self>, key: SessionKey, frame: Frame<'_>) {
         let rate = self.settings.get().messages;
         let spent = {
-            let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
+            let State { sessions, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.live(key) else { return };
-            session.heard(&self.settings.get(), key, *now_ms, wheel);
             session.messages.spend(1, rate, *now_ms)
         };
         match spent {
@@ -160,7 +160,7 @@ impl Shard {
         }
     }
 
-    /// Something came from the client, if only a sign of life.
+    /// Something came from the client over its transport, if only a sign of life.
     pub fn heard(&self, key: SessionKey) {
         let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
         if let Some(session) = sessions.get(key) {

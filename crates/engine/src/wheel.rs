@@ -30,6 +30,11 @@ impl Wheel {
         Tick(tick)
     }
 
+    /// Whether an entry is still to come up, and not later than `due_ms`.
+    pub fn comes_up_until(&self, entry: Tick, due_ms: u64) -> bool {
+        entry.0 >= self.next && entry.0 <= due_ms.div_ceil(TICK_MS)
+    }
+
     /// Takes the sessions of the next tick that is due at `now_ms`, or `None` when all ticks until then were taken.
     pub fn turn(&mut self, now_ms: u64) -> Option<(Tick, Vec<SessionKey>)> {
         if self.next * TICK_MS > now_ms {
@@ -59,6 +64,16 @@ mod tests {
             }
         }
         assert_eq!(seen, [(0, 0), (1, 100), (2, 100), (3, 200), (4, 25_000), (5, 51_100)]);
+    }
+
+    #[test]
+    fn an_entry_counts_until_its_tick_was_taken() {
+        let mut wheel = Wheel::new();
+        let entry = wheel.insert(SessionKey { index: 0, serial: 0 }, 1_000);
+        assert!(wheel.comes_up_until(entry, 1_000) && wheel.comes_up_until(entry, 30_000));
+        assert!(!wheel.comes_up_until(entry, 900), "it would be late");
+        while wheel.turn(1_000).is_some() {}
+        assert!(!wheel.comes_up_until(entry, 30_000), "it was taken");
     }
 
     #[test]

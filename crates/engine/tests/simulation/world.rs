@@ -262,6 +262,7 @@ impl World {
 
     fn say(&self, client: usize, words: &str) {
         if let Some(Connection { shard, key, .. }) = &self.clients[client].connection {
+            self.shards[*shard].heard(*key);
             self.shards[*shard].receive(*key, Frame::Text(words));
         }
     }

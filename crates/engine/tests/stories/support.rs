@@ -78,6 +78,7 @@ impl Story {
         }
         let key = self.clients[name].key;
         for command in commands.split("; ") {
+            self.shard.heard(key);
             self.shard.receive(key, Frame::Text(command));
         }
         self.expect(expected);

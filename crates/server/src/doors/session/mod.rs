@@ -286,7 +286,6 @@ fn take_here(site: &Rc<Site>, secret: &Secret, upward: Upward) -> Result<(), Not
         site.shard.writable(session.key);
     }
     if body.is_empty() {
-        site.shard.heard(session.key);
         return Ok(());
     }
     let bytes_max = site.live().sockets.first_message_bytes;
