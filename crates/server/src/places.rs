@@ -116,11 +116,9 @@ impl Places {
         forwarded: Option<&str>,
         now_ms: u64,
     ) -> Result<Option<AddressPlace>, Full> {
-        let limits = self.limits();
-        match self.client(peer, forwarded) {
-            client if limits.proxies.contains(&client) => Ok(None),
-            _ if !limits.proxies.contains(&canonical(peer)) => Ok(None),
-            client => self.count(client, &limits, now_ms).map(Some),
+        match self.limits().proxies.contains(&canonical(peer)) {
+            true => self.take_session(peer, forwarded, now_ms),
+            false => Ok(None),
         }
     }
 

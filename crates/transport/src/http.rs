@@ -20,7 +20,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
 use raw::Replay;
-pub use raw::{Afterwards, head, respond};
+pub use raw::{Afterwards, Fields, respond};
 
 /// Longest head, bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 16 << 10;

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duplex_core::{CloseReason, FrameQueue, Heartbeat, Link, Message, Written};
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use tokio::net::TcpStream;
 
 use crate::Handler;
 use crate::framing::Framing;
-use crate::http::{Afterwards, head, respond};
+use crate::http::{Afterwards, Fields, respond};
 use crate::socket;
 
 /// Bytes a client may send behind a poll that waits, for its connection to go on after it.
@@ -133,8 +133,8 @@ pub struct Request {
     pub stream: TcpStream,
     /// What the client sent behind its request.
     pub early: Bytes,
-    /// Headers of the answer.
-    pub headers: HeaderMap,
+    /// Header fields of the answer.
+    pub fields: Fields,
     /// What becomes of the connection.
     pub afterwards: Afterwards,
     /// How long the client may take to read the answer.
@@ -143,14 +143,15 @@ pub struct Request {
 
 /// Waits until `link` has an answer and sends it. Gives the connection back if another request may come on it.
 pub async fn run(request: Request, link: Rc<PollLink>, handler: impl Handler) -> Option<(TcpStream, Bytes)> {
-    let Request { stream, early, headers, afterwards, patience } = request;
+    let Request { stream, early, fields, afterwards, patience } = request;
     let ending = Ending { link: Rc::clone(&link), handler };
     let mut early = Vec::from(early);
     let answer = poll_fn(|cx| link.poll_answer(&stream, &mut early, cx)).await;
     let (status, frames) = answer?;
-    let mut response = head(status, &headers, Some(frames.bytes()), afterwards);
+    let mut response = fields.head(status, Some(frames.bytes()), afterwards);
     frames.iter().for_each(|frame| response.extend_from_slice(frame));
-    let written = respond(&stream, &response, patience).await;
+    // Boxed, so that a poll that waits does not hold room for it.
+    let written = Box::pin(respond(&stream, &response, patience)).await;
     drop(ending);
     (written.is_ok() && afterwards == Afterwards::KeepAlive).then(|| (stream, Bytes::from(early)))
 }

@@ -195,7 +195,7 @@ fn endless_headers(mut headers: HeaderMap, framing: Framing) -> Vec<u8> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    transport::head(StatusCode::OK, &headers, None, Afterwards::Close)
+    transport::Fields::of(&headers).head(StatusCode::OK, None, Afterwards::Close)
 }
 
 /// Answers one request. A connection that becomes a client keeps `caller`.

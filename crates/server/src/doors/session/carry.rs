@@ -8,7 +8,7 @@ use bytes::Bytes;
 use duplex_core::{CloseReason, Frame, Link};
 use duplex_engine::{SessionKey, Shard};
 use duplex_protocol::native::{self, Form};
-use duplex_transport::http::{self, Afterwards, Reply, text};
+use duplex_transport::http::{self, Afterwards, Fields, Reply, text};
 use duplex_transport::movable::{CountError, MovableLink, Released, Turn};
 use duplex_transport::poll::{self, PollLink};
 use duplex_transport::{Endless, EndlessLink, Framing, Handler, websocket};
@@ -107,7 +107,7 @@ fn bring(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
 }
 
 /// The socket is on the session's shard.
-pub(super) fn here(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
+pub(super) fn here(site: &Rc<Site>, stream: TcpStream, mut carry: Carry) {
     carry.caller.seat.move_to(&site.taken);
     let Some(session) = site.sessions.find(&carry.token.secret) else {
         return refuse(site, stream, carry, &NotTaken::NoSession);
@@ -119,7 +119,7 @@ pub(super) fn here(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
             site.shard.close(session.key, &CloseReason::INSUFFICIENT_STATE, detail);
             return lost(site, stream, carry);
         }
-        Ok(()) => {}
+        Ok(after) => carry.after = after,
     }
     match (&carry.transport, session.form) {
         (Transport::Response(Way::Events, ..), Form::MessagePack) => {
@@ -153,7 +153,7 @@ fn turn_away(site: &Rc<Site>, stream: TcpStream, carry: Carry, status: StatusCod
         Transport::Response(_, mut headers, then) => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            let mut response = http::head(status, &headers, Some(sentence.len() + 1), then);
+            let mut response = Fields::of(&headers).head(status, Some(sentence.len() + 1), then);
             response.extend_from_slice(sentence.as_bytes());
             response.push(b'\n');
             (response, then)
@@ -272,7 +272,9 @@ fn poll(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     let link = PollLink::new(framing, native::attached(after, session.link.received(), session.form));
     let Some(carried) = attach(site, session, link.clone(), after, None, Arc::clone(&caller)) else { return };
     let patience = site.live().head_timeout;
-    let request = poll::Request { stream, early, headers, afterwards, patience };
+    let fields = Fields::of(&headers);
+    drop(headers);
+    let request = poll::Request { stream, early, fields, afterwards, patience };
     let site = Rc::clone(site);
     tokio::task::spawn_local(async move {
         if let Some((stream, early)) = poll::run(request, link, carried).await {
