@@ -9,7 +9,8 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::deadline::Deadline;
 use crate::failure::Failure;
-use crate::load::link::{Link, Message, Scratch, Socket};
+use crate::load::link::{Link, Message};
+use crate::load::pipe::{Scratch, Socket};
 use crate::load::{WAIT_MAX, await_sockets};
 
 /// What a member hears.
@@ -126,7 +127,7 @@ impl Crowd {
         member.ears = Ears::Shut;
         self.poll
             .registry()
-            .reregister(&mut member.link.socket, Token(index), END_ONLY)
+            .reregister(&mut member.link.pipe.socket, Token(index), END_ONLY)
             .map_err(Failure::io("cannot watch a socket"))
     }
 
@@ -157,7 +158,7 @@ impl Member {
             let socket = self.link.advance(scratch)?;
             while let Some(message) = self.link.next(scratch)? {
                 match message {
-                    Message::Upgraded => {
+                    Message::Open => {
                         let lines = std::mem::take(&mut self.opening);
                         self.link.say_all(lines.into_iter().map(String::into_bytes))?;
                     }

@@ -8,7 +8,8 @@ use socket2::{Domain, Socket, Type};
 
 use crate::deadline::Deadline;
 use crate::failure::Failure;
-use crate::load::link::{Link, Message, Scratch, strange};
+use crate::load::link::{Link, Message, strange};
+use crate::load::pipe::Scratch;
 use crate::subjects::Subject;
 use crate::work::{Bench, Measured, Metric};
 
@@ -97,7 +98,7 @@ impl Reader {
         self.link.advance(&mut self.scratch)?;
         while let Some(message) = self.link.next(&mut self.scratch)? {
             match message {
-                Message::Upgraded => {
+                Message::Open => {
                     self.link.say_all([connect(None), subscribe("bench", None)].map(String::into_bytes))?;
                 }
                 Message::Text(text) if is_publication(text) => {

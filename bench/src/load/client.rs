@@ -3,7 +3,8 @@
 use mio::net::TcpStream;
 
 use super::dialect::{Dialect, Greeting, Heard, Role};
-use super::link::{Link, Message, Scratch, Socket, strange};
+use super::link::{Link, Message, strange};
+use super::pipe::{Scratch, Socket};
 use crate::failure::Failure;
 
 /// What is done with a delivery. The client is given to answer on.
@@ -64,7 +65,7 @@ impl Client {
 
     fn take(&mut self, message: &Message<'_>, listener: &mut impl Listener) -> Result<(), Failure> {
         match message {
-            Message::Upgraded => self.greeted(self.dialect.opening(self.role), b""),
+            Message::Open => self.greeted(self.dialect.opening(self.role), b""),
             Message::Text(text) if self.is_ready() => self.heard(text, listener),
             Message::Text(text) => self.greeted(self.dialect.greet(self.role, text), text),
         }

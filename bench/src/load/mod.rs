@@ -15,10 +15,11 @@ pub mod dialect;
 pub mod frames;
 pub mod link;
 pub mod message;
+pub mod pipe;
 
 use client::{Client, Listener};
 use dialect::{Dialect, Role};
-use link::Scratch;
+use pipe::Scratch;
 
 /// How many handshakes may be under way at a time.
 pub const IN_FLIGHT_MAX: usize = 100;
