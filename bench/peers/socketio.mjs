@@ -1,9 +1,9 @@
-// npm `socket.io` with its defaults, except that WebSocket is the only transport.
+// npm `socket.io` with its defaults, except that there is only one transport: `websocket` or `polling`.
 import { createServer } from "node:http";
 import { Server } from "socket.io";
 
 const server = createServer();
-const io = new Server(server, { transports: ["websocket"], serveClient: false });
+const io = new Server(server, { transports: [process.argv[3]], serveClient: false });
 
 io.on("connection", (socket) => {
   socket.on("echo", (data) => socket.emit("echo", data));

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 mod deadline;
@@ -151,9 +151,8 @@ fn subjects(flags: &Flags, starter: &Starter) -> Result<Vec<Subject>, Failure> {
 }
 
 fn works(flags: &Flags) -> Vec<Work> {
-    use Work::{Burst, Connect, Echo, Fanout, Idle, Latency, Memory, Stalled, Start, Storm, Ticker};
     let mut works = match flags.only.as_slice() {
-        [] => vec![Fanout, Burst, Echo, Memory, Connect, Start, Latency, Idle, Stalled, Ticker, Storm],
+        [] => Work::value_variants().to_vec(),
         asked => asked.to_vec(),
     };
     works.retain(|work| {

@@ -13,7 +13,10 @@ use clap::ValueEnum;
 use crate::deadline::Deadline;
 use crate::failure::Failure;
 use crate::load::dialect::{Dialect, Role};
+use crate::load::http;
 use crate::load::link::upgrade_request;
+use crate::load::manner::Manner;
+use crate::load::wire::Transport;
 use crate::measure::{self, Cores};
 
 /// One of the servers.
@@ -25,7 +28,7 @@ pub enum Subject {
     Floor,
     /// npm `ws`.
     Ws,
-    /// npm `socket.io`, WebSocket only.
+    /// npm `socket.io`, with one transport only.
     Socketio,
 }
 
@@ -59,7 +62,7 @@ impl Subject {
         }
     }
 
-    /// How its clients speak.
+    /// How its clients speak over a WebSocket.
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Duplex => Dialect::Native,
@@ -68,13 +71,22 @@ impl Subject {
         }
     }
 
-    /// The request that it answers as soon as it is ready, and the status of the answer.
-    fn readiness(self) -> (String, &'static str) {
+    /// How its clients poll, if they can.
+    pub fn polling(self) -> Option<Transport> {
         match self {
-            Self::Duplex => ("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".into(), "200"),
-            Self::Floor | Self::Ws | Self::Socketio => {
-                (upgrade_request(self.dialect().path(Role::Subscriber)), "101")
-            }
+            Self::Duplex => Some(Transport::Requests(Manner::Poll)),
+            Self::Socketio => Some(Transport::Requests(Manner::EngineIo)),
+            Self::Floor | Self::Ws => None,
+        }
+    }
+
+    /// The request that it answers as soon as it is ready, and the status of the answer.
+    fn readiness(self, transport: Transport) -> (String, &'static str) {
+        match (self, transport) {
+            (Self::Duplex, _) => (http::get("/readyz"), "200"),
+            // A good request for a poll would leave a session behind.
+            (_, Transport::Requests(_)) => (http::get(self.dialect().path(Role::Subscriber)), "400"),
+            (_, Transport::WebSocket(dialect)) => (upgrade_request(dialect.path(Role::Subscriber)), "101"),
         }
     }
 }
@@ -100,9 +112,19 @@ pub struct Server {
 }
 
 impl Starter {
-    /// Starts a server and waits until it is ready.
+    /// Starts a server for clients with WebSockets and waits until it is ready.
     pub fn start(&self, subject: Subject, deadline: &Deadline) -> Result<Server, Failure> {
-        self.start_with(subject, &[], deadline)
+        self.start_for(subject, Transport::WebSocket(subject.dialect()), deadline)
+    }
+
+    /// The same for clients with this transport.
+    pub fn start_for(
+        &self,
+        subject: Subject,
+        transport: Transport,
+        deadline: &Deadline,
+    ) -> Result<Server, Failure> {
+        self.launch(subject, transport, &[], deadline)
     }
 
     /// The same with settings of ours: `HISTORY__BYTES_MAX` for `history.bytes_max`.
@@ -112,9 +134,19 @@ impl Starter {
         settings: &[(&str, &str)],
         deadline: &Deadline,
     ) -> Result<Server, Failure> {
+        self.launch(subject, Transport::WebSocket(subject.dialect()), settings, deadline)
+    }
+
+    fn launch(
+        &self,
+        subject: Subject,
+        transport: Transport,
+        settings: &[(&str, &str)],
+        deadline: &Deadline,
+    ) -> Result<Server, Failure> {
         let address = free_address()?;
         let log = self.logs.join(format!("{}.log", subject.key()));
-        let mut command = self.command(subject, address)?;
+        let mut command = self.command(subject, transport, address)?;
         let output = File::create(&log).map_err(Failure::io(format!("cannot create {}", log.display())))?;
         let errors = output.try_clone().map_err(Failure::io("cannot share the log"))?;
         command.envs(settings.iter().map(|(key, value)| (format!("DUPLEX_{key}"), value)));
@@ -126,12 +158,17 @@ impl Starter {
         let what = format!("cannot start {}", command.get_program().display());
         let child = child.map_err(Failure::io(what))?;
         let mut server = Server { child, subject, address, start: Duration::ZERO };
-        server.await_ready(&log, deadline)?;
+        server.await_ready(transport, &log, deadline)?;
         server.start = begin.elapsed();
         Ok(server)
     }
 
-    fn command(&self, subject: Subject, address: SocketAddr) -> Result<Command, Failure> {
+    fn command(
+        &self,
+        subject: Subject,
+        transport: Transport,
+        address: SocketAddr,
+    ) -> Result<Command, Failure> {
         let mut command = match subject {
             Subject::Duplex => Command::new(&self.server),
             Subject::Floor => {
@@ -150,6 +187,10 @@ impl Starter {
             Subject::Ws | Subject::Socketio => command
                 .arg(self.peers.join(format!("{}.mjs", subject.key())))
                 .arg(address.port().to_string())
+                .arg(match transport {
+                    Transport::WebSocket(_) => "websocket",
+                    Transport::Requests(_) => "polling",
+                })
                 .env("NODE_ENV", "production"),
         };
         Ok(command)
@@ -191,8 +232,8 @@ impl Server {
         measure::resident_bytes(self.child.id())
     }
 
-    fn await_ready(&mut self, log: &Path, deadline: &Deadline) -> Result<(), Failure> {
-        let (request, status) = self.subject.readiness();
+    fn await_ready(&mut self, transport: Transport, log: &Path, deadline: &Deadline) -> Result<(), Failure> {
+        let (request, status) = self.subject.readiness(transport);
         while !answers(self.address, &request, status) {
             deadline.check()?;
             if let Some(status) = self.child.try_wait().map_err(Failure::io("cannot watch the server"))? {

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::load::Load;
 use crate::load::client::Client;
 use crate::load::dialect::Role;
+use crate::load::wire::Transport;
 use crate::measure::{self, Cores};
 use crate::race::{self, Publishing, Runner, Task};
 use crate::subjects::{Server, Starter, Subject};
@@ -22,6 +23,10 @@ pub enum Work {
     Fanout,
     /// Publications in bursts of 8 to all subscribers.
     Burst,
+    /// One publication at a time to all subscribers, who poll.
+    Polling,
+    /// The same in bursts of 8.
+    PollingBurst,
     /// Every client gets back what it sends.
     Echo,
     /// Memory of idle clients.
@@ -40,6 +45,10 @@ pub enum Work {
     Ticker,
     /// All clients come back at once.
     Storm,
+    /// Memory of idle clients with Server-Sent Events, and of long polls.
+    Sse,
+    /// One publication at a time to all subscribers, who have Server-Sent Events.
+    SseFanout,
 }
 
 /// What comes out of a work.
@@ -49,6 +58,10 @@ pub enum Metric {
     Fanout,
     /// The same in bursts, µs.
     Burst,
+    /// Server CPU per delivery by long polling, µs.
+    Polling,
+    /// The same in bursts, µs.
+    PollingBurst,
     /// Server CPU per echo, µs.
     Echo,
     /// Server memory per client with one subscription, bytes.
@@ -82,6 +95,14 @@ pub enum Metric {
     StormTime,
     /// Connections that the kernel refused meanwhile.
     StormOverflows,
+    /// Server memory per client of a bare `EventSource`, bytes.
+    EventSourceMemory,
+    /// Server memory per session that Server-Sent Events carry, bytes.
+    EventsMemory,
+    /// Server memory per session with a poll that waits, bytes.
+    PollMemory,
+    /// Server CPU per delivery to a session that Server-Sent Events carry ÷ over a WebSocket.
+    EventsFanout,
 }
 
 /// How much of everything. A race has [`race::SLICES`] slices.
@@ -90,6 +111,7 @@ pub struct Sizes {
     pub subscribers: usize,
     pub publications_per_slice: u64,
     pub bursts_per_slice: u64,
+    pub pollers: usize,
     pub echo_clients: usize,
     pub echoes_per_client_and_slice: u64,
     pub connects_per_slice: usize,
@@ -122,6 +144,7 @@ impl Sizes {
         subscribers: 2_000,
         publications_per_slice: 25,
         bursts_per_slice: 8,
+        pollers: 500,
         echo_clients: 200,
         echoes_per_client_and_slice: 80,
         connects_per_slice: 500,
@@ -139,6 +162,7 @@ impl Sizes {
         subscribers: 500,
         publications_per_slice: 25,
         bursts_per_slice: 8,
+        pollers: 200,
         echo_clients: 50,
         echoes_per_client_and_slice: 80,
         connects_per_slice: 125,
@@ -169,7 +193,10 @@ impl Work {
     pub fn suits(self, subject: Subject) -> bool {
         match self {
             Self::Memory | Self::Connect | Self::Start => subject != Subject::Floor,
-            Self::Idle | Self::Stalled | Self::Ticker | Self::Storm => subject == Subject::Duplex,
+            Self::Idle | Self::Stalled | Self::Ticker | Self::Storm | Self::Sse | Self::SseFanout => {
+                subject == Subject::Duplex
+            }
+            Self::Polling | Self::PollingBurst => subject.polling().is_some(),
             Self::Fanout | Self::Burst | Self::Echo | Self::Latency => true,
         }
     }
@@ -184,6 +211,8 @@ impl Work {
         match self {
             Self::Fanout => "fan-out",
             Self::Burst => "fan-out in bursts",
+            Self::Polling => "long polling",
+            Self::PollingBurst => "long polling in bursts",
             Self::Echo => "echo",
             Self::Memory => "memory",
             Self::Connect => "connect",
@@ -193,6 +222,8 @@ impl Work {
             Self::Stalled => "stalled subscribers",
             Self::Ticker => "ticker",
             Self::Storm => "storm",
+            Self::Sse => "clients with Server-Sent Events",
+            Self::SseFanout => "fan-out by Server-Sent Events",
         }
     }
 }
@@ -209,6 +240,17 @@ pub type Measured = Vec<(Metric, f64)>;
 /// Of one round.
 pub type Round = Vec<(Subject, Metric, f64)>;
 
+/// A server that takes part in a race, and how its clients reach it.
+pub type Contestant = (Subject, Transport);
+
+fn over_websocket(subjects: &[Subject]) -> Vec<Contestant> {
+    subjects.iter().map(|&subject| (subject, Transport::WebSocket(subject.dialect()))).collect()
+}
+
+fn polling(subjects: &[Subject]) -> Vec<Contestant> {
+    subjects.iter().filter_map(|&subject| Some((subject, subject.polling()?))).collect()
+}
+
 impl Bench {
     /// One round of `work` for all of `subjects`, each of which gets a fresh server. `starting` is told of each.
     pub fn round(
@@ -218,9 +260,9 @@ impl Bench {
         starting: &mut dyn FnMut(Subject),
     ) -> Result<Round, Failure> {
         let sizes = &self.sizes;
-        let publish = |count, burst| {
+        let publish = |subscribers, count, burst| {
             move |load: &mut Load, deadline: &Deadline| {
-                race::publish(load, sizes.subscribers, count, burst, deadline)
+                race::publish(load, subscribers, count, burst, deadline)
             }
         };
         let echo = |load: &mut Load, deadline: &Deadline| {
@@ -229,15 +271,23 @@ impl Bench {
         let connect = |_: &mut Load, _: &Deadline| Ok(Task::Connect { count: sizes.connects_per_slice });
         match work {
             Work::Fanout => {
-                let task = publish(sizes.publications_per_slice, 1);
-                self.race(Metric::Fanout, subjects, starting, task)
+                let task = publish(sizes.subscribers, sizes.publications_per_slice, 1);
+                self.race(Metric::Fanout, &over_websocket(subjects), starting, task)
             }
             Work::Burst => {
-                let task = publish(sizes.bursts_per_slice, BURST);
-                self.race(Metric::Burst, subjects, starting, task)
+                let task = publish(sizes.subscribers, sizes.bursts_per_slice, BURST);
+                self.race(Metric::Burst, &over_websocket(subjects), starting, task)
             }
-            Work::Echo => self.race(Metric::Echo, subjects, starting, echo),
-            Work::Connect => self.race(Metric::Connect, subjects, starting, connect),
+            Work::Polling => {
+                let task = publish(sizes.pollers, sizes.publications_per_slice, 1);
+                self.race(Metric::Polling, &polling(subjects), starting, task)
+            }
+            Work::PollingBurst => {
+                let task = publish(sizes.pollers, sizes.bursts_per_slice, BURST);
+                self.race(Metric::PollingBurst, &polling(subjects), starting, task)
+            }
+            Work::Echo => self.race(Metric::Echo, &over_websocket(subjects), starting, echo),
+            Work::Connect => self.race(Metric::Connect, &over_websocket(subjects), starting, connect),
             Work::Memory => self.one_by_one(work, subjects, starting, Self::memory),
             Work::Start => self.one_by_one(work, subjects, starting, Self::start),
             Work::Latency => self.one_by_one(work, subjects, starting, Self::latency),
@@ -245,34 +295,49 @@ impl Bench {
             Work::Stalled => self.limit(work, subjects, starting, limits::stalled::stalled),
             Work::Ticker => self.limit(work, subjects, starting, limits::ticker::ticker),
             Work::Storm => self.limit(work, subjects, starting, limits::storm::storm),
+            Work::Sse => self.limit(work, subjects, starting, limits::events::memory),
+            Work::SseFanout => self.limit(work, subjects, starting, limits::events::fanout),
         }
     }
 
     fn race(
         &self,
         metric: Metric,
-        subjects: &[Subject],
+        contestants: &[Contestant],
         starting: &mut dyn FnMut(Subject),
         task: impl Fn(&mut Load, &Deadline) -> Result<Task, Failure>,
     ) -> Result<Round, Failure> {
         let deadline = self.interrupt.deadline("the work", RACE_MAX);
+        let runners = self.run(contestants, starting, task, &deadline)?;
+        Ok(runners.iter().map(|runner| (runner.subject(), metric, runner.cost())).collect())
+    }
+
+    /// Lets all do their slices of a task. Returns them in order.
+    pub fn run(
+        &self,
+        contestants: &[Contestant],
+        starting: &mut dyn FnMut(Subject),
+        task: impl Fn(&mut Load, &Deadline) -> Result<Task, Failure>,
+        deadline: &Deadline,
+    ) -> Result<Vec<Runner>, Failure> {
         let mut runners = Vec::new();
-        for &subject in subjects {
+        for &(subject, transport) in contestants {
             starting(subject);
-            let runner = self.runner(subject, &task, &deadline).map_err(Failure::of(subject))?;
+            let runner = self.runner(subject, transport, &task, deadline).map_err(Failure::of(subject))?;
             runners.push(runner);
         }
-        race::run(&mut runners, &deadline)?;
-        Ok(runners.iter().map(|runner| (runner.subject(), metric, runner.cost())).collect())
+        race::run(&mut runners, deadline)?;
+        Ok(runners)
     }
 
     fn runner(
         &self,
         subject: Subject,
+        transport: Transport,
         task: impl Fn(&mut Load, &Deadline) -> Result<Task, Failure>,
         deadline: &Deadline,
     ) -> Result<Runner, Failure> {
-        let (server, mut load) = self.begin(subject, deadline)?;
+        let (server, mut load) = self.begin(subject, transport, deadline)?;
         let task = task(&mut load, deadline)?;
         Ok(Runner::new(server, load, task))
     }
@@ -304,24 +369,37 @@ impl Bench {
         self.one_by_one(work, subjects, starting, |bench, _, deadline| measure(bench, deadline))
     }
 
-    fn begin(&self, subject: Subject, deadline: &Deadline) -> Result<(Server, Load), Failure> {
-        let server = self.starter.start(subject, deadline)?;
-        let load = Load::new(server.address, subject.dialect())?;
+    fn begin(
+        &self,
+        subject: Subject,
+        transport: Transport,
+        deadline: &Deadline,
+    ) -> Result<(Server, Load), Failure> {
+        let server = self.starter.start_for(subject, transport, deadline)?;
+        let load = Load::new(server.address, transport)?;
         Ok((server, load))
     }
 
     fn memory(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
-        let subscribed = self.memory_per_client(subject, Role::Subscriber, deadline)?;
+        let transport = Transport::WebSocket(subject.dialect());
+        let subscribed = self.memory_per_client(subject, transport, Role::Subscriber, deadline)?;
         let mut measured = vec![(Metric::Memory, subscribed)];
         if subject == Subject::Duplex {
-            let connected = self.memory_per_client(subject, Role::Bystander, deadline)?;
+            let connected = self.memory_per_client(subject, transport, Role::Bystander, deadline)?;
             measured.push((Metric::MemoryUnsubscribed, connected));
         }
         Ok(measured)
     }
 
-    fn memory_per_client(&self, subject: Subject, role: Role, deadline: &Deadline) -> Result<f64, Failure> {
-        let (server, mut load) = self.begin(subject, deadline)?;
+    /// Growth of the server's memory over so many idle clients, bytes.
+    pub fn memory_per_client(
+        &self,
+        subject: Subject,
+        transport: Transport,
+        role: Role,
+        deadline: &Deadline,
+    ) -> Result<f64, Failure> {
+        let (server, mut load) = self.begin(subject, transport, deadline)?;
         load.open(WARM_CLIENTS, role, deadline)?;
         let before = server.settled_bytes(|pause| load.rest(pause, deadline))?;
         load.open(self.sizes.idle_clients, role, deadline)?;
@@ -337,7 +415,8 @@ impl Bench {
     /// An open loop: publications are due at fixed times, whatever became of those before, and each delivery's latency
     /// counts from when its publication was due. So waiting in line counts too (no coordinated omission).
     fn latency(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
-        let (_server, mut load) = self.begin(subject, deadline)?;
+        let transport = Transport::WebSocket(subject.dialect());
+        let (_server, mut load) = self.begin(subject, transport, deadline)?;
         let subscribers = self.sizes.latency_subscribers;
         load.open(subscribers, Role::Subscriber, deadline)?;
         let mut publishing = Publishing::open(&mut load, subscribers, deadline)?;

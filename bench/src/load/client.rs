@@ -1,10 +1,9 @@
 //! One client of a race: what it is there for, and which publication it is due.
 
-use mio::net::TcpStream;
-
 use super::dialect::{Dialect, Greeting, Heard, Role};
-use super::link::{Link, Message, strange};
+use super::link::{Message, strange};
 use super::pipe::{Scratch, Socket};
+use super::wire::Wire;
 use crate::failure::Failure;
 
 /// What is done with a delivery. The client is given to answer on.
@@ -13,7 +12,7 @@ impl<F: FnMut(&mut Client, u64) -> Result<(), Failure>> Listener for F {}
 
 /// A client in one role.
 pub struct Client {
-    link: Link,
+    wire: Wire,
     dialect: Dialect,
     role: Role,
     stage: Stage,
@@ -28,13 +27,12 @@ enum Stage {
 }
 
 impl Client {
-    /// A client on a socket that is connecting.
-    pub fn new(socket: TcpStream, dialect: Dialect, role: Role) -> Self {
-        let link = Link::new(socket, dialect.path(role));
-        Self { link, dialect, role, stage: Stage::Greeting, due: 0 }
+    /// A client on a wire that is connecting.
+    pub fn new(wire: Wire, dialect: Dialect, role: Role) -> Self {
+        Self { wire, dialect, role, stage: Stage::Greeting, due: 0 }
     }
 
-    /// Connected, upgraded and, where the protocol has it, subscribed.
+    /// Connected, in conversation and, where the protocol has it, subscribed.
     pub fn is_ready(&self) -> bool {
         self.stage == Stage::Ready
     }
@@ -42,8 +40,8 @@ impl Client {
     /// The socket may have become readable or writable: does all that can be done now.
     pub fn advance(&mut self, scratch: &mut Scratch, listener: &mut impl Listener) -> Result<(), Failure> {
         loop {
-            let socket = self.link.advance(scratch)?;
-            while let Some(message) = self.link.next(scratch)? {
+            let socket = self.wire.advance(scratch)?;
+            while let Some(message) = self.wire.next(scratch)? {
                 self.take(&message, listener)?;
             }
             if socket == Socket::Empty {
@@ -60,7 +58,7 @@ impl Client {
     /// Says several messages in one write.
     pub fn say_all(&mut self, sequences: std::ops::Range<u64>) -> Result<(), Failure> {
         let (dialect, role) = (self.dialect, self.role);
-        self.link.say_all(sequences.map(|sequence| dialect.speech(role, sequence)))
+        self.wire.say_all(sequences.map(|sequence| dialect.speech(role, sequence)))
     }
 
     fn take(&mut self, message: &Message<'_>, listener: &mut impl Listener) -> Result<(), Failure> {
@@ -74,7 +72,7 @@ impl Client {
     fn greeted(&mut self, greeting: Greeting, text: &[u8]) -> Result<(), Failure> {
         match greeting {
             Greeting::Wait => Ok(()),
-            Greeting::Say(words) => self.link.say(words.as_bytes()),
+            Greeting::Say(words) => self.wire.say_all([words.into()]),
             Greeting::Ready => {
                 self.stage = Stage::Ready;
                 Ok(())
@@ -90,7 +88,7 @@ impl Client {
                 listener(self, sequence)
             }
             Heard::Delivery(got) => Err(Failure::OutOfOrder { expected: self.due, got }),
-            Heard::Heartbeat(answer) => self.link.say(answer.as_bytes()),
+            Heard::Heartbeat(answer) => self.wire.say_all([answer.into()]),
             Heard::Strange => Err(strange(text)),
         }
     }

@@ -9,6 +9,8 @@ pub enum Dialect {
     Bare,
     /// The native protocol, `docs/protocol.md`.
     Native,
+    /// What a bare `EventSource` hears of the native protocol. It says nothing.
+    EventSource,
     /// Engine.IO 4 and Socket.IO 5.
     SocketIo,
 }
@@ -45,7 +47,7 @@ pub enum Heard {
 }
 
 impl Dialect {
-    /// Path and query of the WebSocket endpoint.
+    /// Path and query of the endpoint.
     pub fn path(self, role: Role) -> &'static str {
         match (self, role) {
             (Self::Bare, Role::Subscriber | Role::Bystander) => "/subscribe",
@@ -53,6 +55,7 @@ impl Dialect {
             (Self::Bare | Self::Native, Role::Echo) => "/echo",
             (Self::Native, Role::Subscriber) => "/ws?channels=bench",
             (Self::Native, Role::Bystander | Role::Publisher) => "/ws",
+            (Self::EventSource, _) => "/sse?channels=bench",
             (Self::SocketIo, _) => "/socket.io/?EIO=4&transport=websocket",
         }
     }
@@ -61,7 +64,7 @@ impl Dialect {
     pub fn opening(self, role: Role) -> Greeting {
         match (self, role) {
             (Self::Bare, _) | (Self::Native, Role::Echo) => Greeting::Ready,
-            (Self::Native, Role::Subscriber) | (Self::SocketIo, _) => Greeting::Wait,
+            (Self::Native, Role::Subscriber) | (Self::EventSource | Self::SocketIo, _) => Greeting::Wait,
             (Self::Native, Role::Bystander | Role::Publisher) => Greeting::Say(r#"{"id":1,"connect":{}}"#),
         }
     }
@@ -74,6 +77,7 @@ impl Dialect {
             (Self::Native, Role::Bystander | Role::Publisher) if has_kind(text, r#""connected""#) => {
                 Greeting::Ready
             }
+            (Self::EventSource, _) if text.starts_with(OF_CHANNEL) => Greeting::Ready,
             (Self::SocketIo, Role::Publisher) if text.starts_with(b"0{") => Greeting::Say("40/publish,"),
             (Self::SocketIo, Role::Publisher) if text.starts_with(b"40/publish,{") => Greeting::Ready,
             (Self::SocketIo, _) if text.starts_with(b"0{") => Greeting::Say("40"),
@@ -87,6 +91,7 @@ impl Dialect {
         let start: &[u8] = match (self, role) {
             (Self::Bare, _) | (Self::Native, Role::Echo) => b"#",
             (Self::Native, _) => br#"{"publication":{"#,
+            (Self::EventSource, _) => OF_CHANNEL,
             (Self::SocketIo, Role::Echo) => br##"42["echo","#"##,
             (Self::SocketIo, _) => br##"42["message","#"##,
         };
@@ -105,13 +110,16 @@ impl Dialect {
     pub fn speech(self, role: Role, sequence: u64) -> Vec<u8> {
         let (before, after) = match (self, role) {
             (Self::Bare, _) | (Self::Native, Role::Echo) => ("", ""),
-            (Self::Native, _) => (r#"{"publish":{"channel":"bench","data":""#, r#""}}"#),
+            (Self::Native | Self::EventSource, _) => (r#"{"publish":{"channel":"bench","data":""#, r#""}}"#),
             (Self::SocketIo, Role::Echo) => (r#"42["echo",""#, r#""]"#),
             (Self::SocketIo, _) => (r#"42/publish,["publish",""#, r#""]"#),
         };
         [before.as_bytes(), &message::message(sequence), after.as_bytes()].concat()
     }
 }
+
+/// How the data of a subscription, or of a publication, begins for an `EventSource`.
+const OF_CHANNEL: &[u8] = br#"{"channel":"bench","#;
 
 /// Whether one of the first keys of a native frame is `kind`, quotes included.
 fn has_kind(text: &[u8], kind: &str) -> bool {
@@ -137,12 +145,19 @@ mod tests {
 
     #[test]
     fn each_side_says_its_lines() {
-        use Dialect::{Native, SocketIo};
+        use Dialect::{EventSource, Native, SocketIo};
         let script = [
             (Native, Role::Subscriber, r#"{"connected":{"client":"5d0c"}}"#, Greeting::Wait),
             (Native, Role::Subscriber, r#"{"subscribed":{"channel":"bench"}}"#, Greeting::Ready),
             (Native, Role::Publisher, r#"{"id":1,"connected":{}}"#, Greeting::Ready),
             (Native, Role::Subscriber, r#"{"error":{"code":103}}"#, Greeting::Strange),
+            (
+                EventSource,
+                Role::Subscriber,
+                r#"{"channel":"bench","epoch":"f3","offset":0}"#,
+                Greeting::Ready,
+            ),
+            (EventSource, Role::Subscriber, r#"{"code":103}"#, Greeting::Strange),
             (SocketIo, Role::Echo, r#"0{"sid":"x"}"#, Greeting::Say("40")),
             (SocketIo, Role::Echo, r#"40{"sid":"x"}"#, Greeting::Ready),
             (SocketIo, Role::Publisher, r#"0{"sid":"x"}"#, Greeting::Say("40/publish,")),

@@ -66,11 +66,6 @@ impl Link {
         }
     }
 
-    /// Sends a text message.
-    pub fn say(&mut self, text: &[u8]) -> Result<(), Failure> {
-        self.pipe.send(|out| frames::masked(Opcode::Text, text, out))
-    }
-
     /// Sends several text messages in one write.
     pub fn say_all(&mut self, texts: impl IntoIterator<Item = Vec<u8>>) -> Result<(), Failure> {
         self.pipe.send(|out| {

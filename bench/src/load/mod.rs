@@ -13,13 +13,21 @@ use crate::failure::Failure;
 pub mod client;
 pub mod dialect;
 pub mod frames;
+pub mod http;
 pub mod link;
+pub mod manner;
 pub mod message;
 pub mod pipe;
+pub mod requests;
+pub mod wire;
 
 use client::{Client, Listener};
 use dialect::{Dialect, Role};
+use link::Link;
+use manner::Manner;
 use pipe::Scratch;
+use requests::Requests;
+use wire::{Transport, Wire};
 
 /// How many handshakes may be under way at a time.
 pub const IN_FLIGHT_MAX: usize = 100;
@@ -30,7 +38,7 @@ pub const WAIT_MAX: Duration = Duration::from_millis(100);
 /// All clients of one server.
 pub struct Load {
     address: SocketAddr,
-    dialect: Dialect,
+    transport: Transport,
     poll: Poll,
     events: Events,
     scratch: Scratch,
@@ -40,10 +48,10 @@ pub struct Load {
 
 impl Load {
     /// No clients yet.
-    pub fn new(address: SocketAddr, dialect: Dialect) -> Result<Self, Failure> {
+    pub fn new(address: SocketAddr, transport: Transport) -> Result<Self, Failure> {
         Ok(Self {
             address,
-            dialect,
+            transport,
             poll: Poll::new().map_err(Failure::io("cannot open an epoll"))?,
             events: Events::with_capacity(1024),
             scratch: Scratch::new(256 * 1024),
@@ -120,16 +128,38 @@ impl Load {
     }
 
     fn start(&mut self, role: Role) -> Result<(), Failure> {
+        let token = Token(self.clients.len());
+        let transport = match (self.transport, role) {
+            // The publisher is no part of what Server-Sent Events cost, and goes the usual way.
+            (Transport::Requests(Manner::Events | Manner::EventSource), Role::Publisher) => {
+                Transport::WebSocket(Dialect::Native)
+            }
+            (transport, _) => transport,
+        };
+        let wire = match transport {
+            Transport::WebSocket(dialect) => {
+                Wire::WebSocket(Link::new(self.connect(token)?, dialect.path(role)))
+            }
+            Transport::Requests(manner) => {
+                let down = self.connect(token)?;
+                let up = if role == Role::Publisher { Some(self.connect(token)?) } else { None };
+                Wire::Requests(Requests::new(down, up, manner, role))
+            }
+        };
+        self.clients.push(Client::new(wire, transport.dialect(), role));
+        Ok(())
+    }
+
+    /// A socket that is connecting; `token` is told of it.
+    fn connect(&mut self, token: Token) -> Result<TcpStream, Failure> {
         let mut socket = TcpStream::connect(self.address).map_err(Failure::io("cannot connect"))?;
         // Else a publication would wait for the server to acknowledge the one before.
         socket.set_nodelay(true).map_err(Failure::io("cannot set TCP_NODELAY"))?;
-        let token = Token(self.clients.len());
         self.poll
             .registry()
             .register(&mut socket, token, Interest::READABLE | Interest::WRITABLE)
             .map_err(Failure::io("cannot watch a socket"))?;
-        self.clients.push(Client::new(socket, self.dialect, role));
-        Ok(())
+        Ok(socket)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{LIMITS, ROWS, Record};
+use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET};
 use crate::measure::{Cores, median};
 use crate::work::Metric;
 
@@ -25,6 +25,7 @@ pub fn render(record: &Record) -> String {
             "slices": crate::race::SLICES,
             "publications_per_slice": sizes.publications_per_slice,
             "bursts_per_slice": sizes.bursts_per_slice,
+            "pollers": sizes.pollers,
             "echo_clients": sizes.echo_clients,
             "echoes_per_client_and_slice": sizes.echoes_per_client_and_slice,
             "idle_clients": sizes.idle_clients,
@@ -52,7 +53,7 @@ fn figures(record: &Record) -> Map<String, Value> {
 }
 
 fn targets(record: &Record) -> Map<String, Value> {
-    let rows = ROWS.iter().chain(&LIMITS).filter_map(|row| {
+    let rows = ROWS.iter().chain(&LIMITS).chain(&POLLING).chain(&WITHOUT_WEBSOCKET).filter_map(|row| {
         let target = row.target?.text(row.unit);
         Some((key(row.metric).to_owned(), json!({ "target": target, "met": record.met(row)? })))
     });
@@ -64,6 +65,8 @@ fn key(metric: Metric) -> &'static str {
     match metric {
         Metric::Fanout => "fanout_cpu_us",
         Metric::Burst => "burst_cpu_us",
+        Metric::Polling => "polling_cpu_us",
+        Metric::PollingBurst => "polling_burst_cpu_us",
         Metric::Echo => "echo_cpu_us",
         Metric::Memory => "client_bytes",
         Metric::MemoryUnsubscribed => "client_unsubscribed_bytes",
@@ -82,6 +85,10 @@ fn key(metric: Metric) -> &'static str {
         Metric::TickerMemory => "ticker_growth_kib",
         Metric::StormTime => "storm_s",
         Metric::StormOverflows => "storm_listen_overflows",
+        Metric::EventSourceMemory => "event_source_client_bytes",
+        Metric::EventsMemory => "events_session_bytes",
+        Metric::PollMemory => "poll_session_bytes",
+        Metric::EventsFanout => "events_fanout_cpu_ratio",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The report as Markdown tables.
 
-use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, grouped};
+use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, grouped, without_websocket};
 use crate::limits::{stalled, storm, ticker};
 use crate::load::message;
 use crate::measure::{Cores, median};
@@ -16,6 +16,7 @@ pub fn render(record: &Record) -> String {
         ratios(record),
         latencies(record),
         explanation(record),
+        without_websocket::render(record),
         limits(record),
     ]
     .concat()
@@ -81,11 +82,7 @@ fn ratios(record: &Record) -> String {
         ]
         .map(|(subject, base)| record.ratio(row.metric, subject, base).map(spread).unwrap_or_default());
         let target = row.target.map_or(String::new(), |target| target.text(row.unit));
-        let met = match record.met(row) {
-            Some(true) => "yes",
-            Some(false) => "**no**",
-            None => "",
-        };
+        let met = verdict(record, row);
         out += &format!("| {} | {} | {target} | {met} |\n", row.title, cells.join(" | "));
     }
     if out.lines().count() == 2 { String::new() } else { out + "\n" }
@@ -135,8 +132,14 @@ fn explanation(record: &Record) -> String {
 }
 
 fn limits(record: &Record) -> String {
+    let table = limit_table(record, &LIMITS);
+    if table.is_empty() { table } else { table + &explanation_of_limits(record) }
+}
+
+/// What ours measured of `rows`, and whether that is within the limits. Empty if it is nothing.
+pub fn limit_table(record: &Record, rows: &[Row]) -> String {
     let measured: Vec<&Row> =
-        LIMITS.iter().filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric)).collect();
+        rows.iter().filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric)).collect();
     if measured.is_empty() {
         return String::new();
     }
@@ -147,10 +150,11 @@ fn limits(record: &Record) -> String {
         let figure = |value| grouped(value, row.decimals);
         let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
         let most = samples.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let (limit, met) = match (row.target, record.met(row)) {
-            (Some(Target::Most(limit)), Some(met)) => (figure(limit), if met { "yes" } else { "**no**" }),
-            _ => (String::new(), ""),
+        let limit = match row.target {
+            Some(Target::Most(limit)) => figure(limit),
+            _ => String::new(),
         };
+        let met = verdict(record, row);
         let middle = median(samples).map(figure).unwrap_or_default();
         out += &format!(
             "| {}{} | {middle} ({} – {}) | {limit} | {met} |\n",
@@ -160,7 +164,7 @@ fn limits(record: &Record) -> String {
             figure(most),
         );
     }
-    out + &explanation_of_limits(record)
+    out
 }
 
 fn explanation_of_limits(record: &Record) -> String {
@@ -195,7 +199,17 @@ fn rows(record: &Record) -> impl Iterator<Item = &'static Row> {
     ROWS.iter().filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric))
 }
 
-fn spread(ratio: Ratio) -> String {
+/// Whether we met the target of a row, in a cell.
+pub fn verdict(record: &Record, row: &Row) -> &'static str {
+    match record.met(row) {
+        Some(true) => "yes",
+        Some(false) => "**no**",
+        None => "",
+    }
+}
+
+/// A ratio in a cell.
+pub fn spread(ratio: Ratio) -> String {
     format!("{:.2} ({:.2} – {:.2})", ratio.median, ratio.min, ratio.max)
 }
 

@@ -9,6 +9,7 @@ use crate::work::{Metric, Sizes};
 pub mod json;
 pub mod markdown;
 pub mod svg;
+pub mod without_websocket;
 
 /// All samples of a run and the circumstances.
 pub struct Record {
@@ -51,7 +52,7 @@ pub enum Target {
     Most(f64),
 }
 
-/// Every metric but the latencies, which have a table of their own.
+/// Every metric but those that have a table of their own.
 pub const ROWS: [Row; 7] = [
     Row {
         metric: Metric::Fanout,
@@ -104,6 +105,24 @@ pub const ROWS: [Row; 7] = [
     },
 ];
 
+/// What deliveries cost without a WebSocket, where there is another server to compare with.
+pub const POLLING: [Row; 2] = [
+    Row {
+        metric: Metric::Polling,
+        title: "long polling, one at a time",
+        unit: "µs CPU per delivery",
+        decimals: 1,
+        target: Some(Target::Times(0.5, Subject::Socketio)),
+    },
+    Row {
+        metric: Metric::PollingBurst,
+        title: "long polling, bursts of 8",
+        unit: "µs CPU per delivery",
+        decimals: 1,
+        target: Some(Target::Times(0.5, Subject::Socketio)),
+    },
+];
+
 /// What our server keeps up where others are not measured.
 pub const LIMITS: [Row; 9] = [
     limit(
@@ -133,6 +152,26 @@ pub const LIMITS: [Row; 9] = [
     limit(Metric::TickerMemory, "ticker: growth of memory", "KiB", 0, 1_024.0),
     limit(Metric::StormTime, "storm: all are back and have what they missed after", "s", 1, 5.0),
     limit(Metric::StormOverflows, "storm: connections the kernel refused", "", 0, 0.0),
+];
+
+/// What our server keeps up for clients without a WebSocket.
+pub const WITHOUT_WEBSOCKET: [Row; 4] = [
+    limit(Metric::EventSourceMemory, "idle `EventSource`", "bytes of memory", 0, 2_500.0),
+    limit(Metric::EventsMemory, "idle session that Server-Sent Events carry", "bytes of memory", 0, 2_500.0),
+    Row {
+        metric: Metric::PollMemory,
+        title: "session with a long poll that waits",
+        unit: "bytes of memory",
+        decimals: 0,
+        target: None,
+    },
+    Row {
+        metric: Metric::EventsFanout,
+        title: "fan-out to sessions that Server-Sent Events carry, CPU per delivery",
+        unit: "× over WebSockets",
+        decimals: 2,
+        target: None,
+    },
 ];
 
 const fn limit(metric: Metric, title: &'static str, unit: &'static str, decimals: usize, most: f64) -> Row {
