@@ -401,8 +401,10 @@ impl Bench {
     ) -> Result<f64, Failure> {
         let (server, mut load) = self.begin(subject, transport, deadline)?;
         load.open(WARM_CLIENTS, role, deadline)?;
+        load.acknowledge()?;
         let before = server.settled_bytes(|pause| load.rest(pause, deadline))?;
         load.open(self.sizes.idle_clients, role, deadline)?;
+        load.acknowledge()?;
         let after = server.settled_bytes(|pause| load.rest(pause, deadline))?;
         Ok((after - before) / self.sizes.idle_clients as f64)
     }

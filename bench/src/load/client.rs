@@ -50,6 +50,11 @@ impl Client {
         }
     }
 
+    /// Says what it has got, where that needs a request of its own.
+    pub fn acknowledgement(&self) -> Option<Vec<u8>> {
+        self.wire.acknowledgement()
+    }
+
     /// Says message `sequence` in the words of its role: publishes, or asks for an echo.
     pub fn say(&mut self, sequence: u64) -> Result<(), Failure> {
         self.say_all(sequence..sequence + 1)

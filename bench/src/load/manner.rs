@@ -70,6 +70,11 @@ impl Manner {
         }
     }
 
+    /// The request of one who has `count` messages and, reading an answer that goes on, has no other way to say so.
+    pub fn acknowledgement(self, target: &str, count: u64) -> Option<Vec<u8>> {
+        (self == Self::Events).then(|| http::post(&format!("{target}?after={count}"), JSON, b""))
+    }
+
     /// The request that brings messages.
     pub fn delivery(self, target: &str, texts: &[Vec<u8>]) -> Vec<u8> {
         match (self, texts) {

@@ -1,5 +1,6 @@
 //! The load: thousands of clients of one server on one thread and one epoll.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -76,6 +77,27 @@ impl Load {
     /// Opens one publisher.
     pub fn open_publisher(&mut self, deadline: &Deadline) -> Result<usize, Failure> {
         Ok(self.open(1, Role::Publisher, deadline)?.start)
+    }
+
+    /// Lets all clients say what they have got, as real ones do within seconds, over one connection for all.
+    pub fn acknowledge(&self) -> Result<(), Failure> {
+        let failure = |what| Failure::io(what);
+        let stream = std::net::TcpStream::connect(self.address).map_err(failure("cannot connect"))?;
+        stream.set_nodelay(true).map_err(failure("cannot set TCP_NODELAY"))?;
+        let mut answers = BufReader::new(&stream);
+        for request in self.clients.iter().filter_map(Client::acknowledgement) {
+            (&stream).write_all(&request).map_err(failure("cannot acknowledge"))?;
+            let mut line = String::new();
+            answers.read_line(&mut line).map_err(failure("cannot read an answer"))?;
+            if !line.contains(" 204 ") {
+                return Err(Failure::Misbehaved(format!("an acknowledgement was answered {line:?}")));
+            }
+            while line != "\r\n" {
+                line.clear();
+                answers.read_line(&mut line).map_err(failure("cannot read an answer"))?;
+            }
+        }
+        Ok(())
     }
 
     /// The client with this index.

@@ -111,6 +111,11 @@ impl Requests {
         self.send_up()
     }
 
+    /// Says how many messages it has, where that needs a request of its own.
+    pub fn acknowledgement(&self) -> Option<Vec<u8>> {
+        self.manner.acknowledgement(&self.target, self.count)
+    }
+
     /// An answer is there, its body not taken.
     fn begin(&mut self, head: &Head, scratch: &mut Scratch) -> Result<Begun, Failure> {
         scratch.take(head.length);

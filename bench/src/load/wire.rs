@@ -47,6 +47,14 @@ impl Wire {
         }
     }
 
+    /// Says what it has got, where that needs a request of its own.
+    pub fn acknowledgement(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::WebSocket(_) => None,
+            Self::Requests(requests) => requests.acknowledgement(),
+        }
+    }
+
     /// Sends several messages at once.
     pub fn say_all(&mut self, texts: impl IntoIterator<Item = Vec<u8>>) -> Result<(), Failure> {
         match self {

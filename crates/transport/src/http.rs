@@ -112,17 +112,17 @@ where
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Reply>,
 {
-    let exit: Rc<RefCell<Option<Exit>>> = Rc::default();
+    let exit: RefCell<Option<Exit>> = RefCell::default();
+    let (answer, leave) = (&answer, &exit);
     let service = service_fn(|request| {
-        let exit = Rc::clone(&exit);
-        let answering = answer(request);
+        // What answers is made in here: held by the block from outside, it would take its room twice.
         Box::pin(async move {
-            let (response, way) = match answering.await {
+            let (response, way) = match answer(request).await {
                 Reply::Response(response) => return Ok::<_, Infallible>(response),
                 Reply::Upgrade(response, upgraded) => (Some(response), Exit::Upgraded(upgraded)),
                 Reply::TakeOver(headers, taken) => (None, Exit::TakenOver(headers, taken)),
             };
-            *exit.borrow_mut() = Some(way);
+            *leave.borrow_mut() = Some(way);
             match response {
                 Some(response) => Ok(response),
                 None => pending().await,

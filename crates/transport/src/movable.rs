@@ -282,6 +282,10 @@ impl State {
             self.before += 1;
             self.given = self.given.saturating_sub(1);
         }
+        if self.kept.is_empty() {
+            // Nearly always nothing is kept, and then it takes no memory either.
+            self.kept = VecDeque::new();
+        }
     }
 }
 
