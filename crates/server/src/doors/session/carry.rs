@@ -60,9 +60,8 @@ pub(super) fn by_response(
     if !request.body().is_end_stream() {
         return refuse("a request for frames has no body\n".to_owned());
     }
-    let wants_close = request.headers().get(header::CONNECTION).is_some_and(|value| value == "close");
     let afterwards = match request.version() {
-        Version::HTTP_11 if !wants_close => Afterwards::KeepAlive,
+        Version::HTTP_11 if !wants_close(request.headers()) => Afterwards::KeepAlive,
         _ => Afterwards::Close,
     };
     let site = Rc::clone(site);
@@ -73,6 +72,12 @@ pub(super) fn by_response(
             bring(&site, stream, Carry { token, after, early, caller, transport });
         }),
     )
+}
+
+/// RFC 9110, 7.6.1: `Connection` is a list of options, and their case does not matter.
+fn wants_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|list| list.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// A WebSocket, upgraded already, carries the session.
