@@ -17,7 +17,14 @@ pub struct Response {
 impl Response {
     /// Reads a response from the start of `bytes`, and says how long it is.
     pub fn take(bytes: &[u8]) -> Option<(Self, usize)> {
-        let (mut response, length) = Self::take_head(bytes)?;
+        let (mut response, body, length) = Self::take_whole(bytes)?;
+        response.body = String::from_utf8(body).expect("this server answers in UTF-8");
+        Some((response, length))
+    }
+
+    /// As [`take`](Self::take), with a body that need not be text beside it.
+    pub fn take_whole(bytes: &[u8]) -> Option<(Self, Vec<u8>, usize)> {
+        let (response, length) = Self::take_head(bytes)?;
         let rest = &bytes[length..];
         let (body, body_length) = match (response.header("transfer-encoding"), response.status) {
             (_, 101 | 204 | 304) => (Vec::new(), 0),
@@ -27,8 +34,7 @@ impl Response {
                 (rest.get(..length)?.to_vec(), length)
             }
         };
-        response.body = String::from_utf8(body).expect("this server answers in UTF-8");
-        Some((response, length + body_length))
+        Some((response, body, length + body_length))
     }
 
     /// As [`take`](Self::take), without the body.

@@ -10,6 +10,7 @@ pub mod native;
 pub mod neighbour;
 #[cfg(target_os = "linux")]
 pub mod program;
+pub mod session;
 pub mod tokens;
 pub mod wire;
 
