@@ -1,5 +1,5 @@
-import type { End } from "./protocol.js";
-import type { Times } from "./times.js";
+import type { End } from './protocol.js';
+import type { Times } from './times.js';
 
 /** Close codes after which coming back in the same way leads to the same end. */
 export function isFinal({ code, reconnect }: End): boolean {

@@ -1,8 +1,8 @@
-import { jitter } from "./backoff.js";
-import { Connector, type State, type Token, type TokenReason } from "./connector.js";
-import { Conversation } from "./conversation.js";
-import { Emitter } from "./emitter.js";
-import { DuplexError, NOT_AVAILABLE, TIMEOUT } from "./error.js";
+import { jitter } from './backoff.js';
+import { Connector, type State, type Token, type TokenReason } from './connector.js';
+import { Conversation } from './conversation.js';
+import { Emitter } from './emitter.js';
+import { DuplexError, NOT_AVAILABLE, TIMEOUT } from './error.js';
 import type {
   Connected,
   End,
@@ -15,12 +15,12 @@ import type {
   Published,
   Subscribed,
   Transport,
-} from "./protocol.js";
-import { type HistoryOptions, type Host, type PublishOptions, type SubscribeOptions, Subscription } from "./subscription.js";
-import { TIMES, type Times } from "./times.js";
-import type { WebSocketLike } from "./wire.js";
+} from './protocol.js';
+import { type HistoryOptions, type Host, type PublishOptions, type SubscribeOptions, Subscription } from './subscription.js';
+import { TIMES, type Times } from './times.js';
+import type { WebSocketLike } from './wire.js';
 
-const TRANSPORTS: Transport[] = ["websocket", "sse", "stream", "poll"];
+const TRANSPORTS: Transport[] = ['websocket', 'sse', 'stream', 'poll'];
 /** So many commands fill a message. */
 const COMMANDS_MAX = 128;
 const TIMEOUT_MS = 10_000;
@@ -64,7 +64,7 @@ export class Client extends Emitter<ClientEvents> {
   id: string | undefined;
   /** The user its token names. */
   user: string | undefined;
-  #token: ClientOptions["token"];
+  #token: ClientOptions['token'];
   #timeout: number;
   #times: Times;
   #connector: Connector;
@@ -73,7 +73,7 @@ export class Client extends Emitter<ClientEvents> {
   #message_bytes_max = 0;
   #renewal: ReturnType<typeof setTimeout> | undefined;
   #host: Host = {
-    subscribe: (body, resolve, reject) => this.#ask("subscribe", "subscribed", body, resolve, reject),
+    subscribe: (body, resolve, reject) => this.#ask('subscribe', 'subscribed', body, resolve, reject),
     unsubscribe: (channel) => this.#unsubscribe(channel),
     forget: (channel) => this.#subscriptions.delete(channel),
     delay: (failures) => jitter(this.#times, failures),
@@ -91,23 +91,23 @@ export class Client extends Emitter<ClientEvents> {
     this.#times = { ...TIMES, ...options.times };
     const place = {
       base: address(url),
-      transports: transports.filter((transport) => transport !== "websocket" || WebSocket),
+      transports: transports.filter((transport) => transport !== 'websocket' || WebSocket),
       WebSocket,
       times: this.#times,
-      renewable: typeof token === "function",
+      renewable: typeof token === 'function',
       token: (reason: TokenReason) => this.#askToken(reason),
     };
-    if (!place.transports.length) throw new TypeError("none of the transports can be used here");
+    if (!place.transports.length) throw new TypeError('none of the transports can be used here');
     this.#connector = new Connector(place, {
       introduce: (text) => this.#introduce(text),
       frame: (frame) => this.#take(frame),
       drained: () => this.#flush(),
-      quiet: () => this.#ask("ping", "pong", {}),
-      transport: (transport) => this.emit("transport", transport),
+      quiet: () => this.#ask('ping', 'pong', {}),
+      transport: (transport) => this.emit('transport', transport),
       lost: (end) => this.#lost(end),
-      state: (state) => this.emit("state", state),
+      state: (state) => this.emit('state', state),
       disconnected: (end) => this.#disconnected(end),
-      error: (error) => this.emit("error", error),
+      error: (error) => this.emit('error', error),
     });
   }
 
@@ -140,7 +140,7 @@ export class Client extends Emitter<ClientEvents> {
     const subscription = this.#subscriptions.get(channel) ?? this.#add(channel, options);
     if (!subscription.wanted) {
       subscription.wanted = true;
-      if (this.#connector.line && subscription.state !== "subscribed") subscription.begin();
+      if (this.#connector.line && subscription.state !== 'subscribed') subscription.begin();
     }
     this.#wake();
     return subscription;
@@ -153,43 +153,43 @@ export class Client extends Emitter<ClientEvents> {
 
   publish(channel: string, data?: unknown, options: PublishOptions = {}): Promise<Published> {
     const { event, tags, idempotencyKey: idempotency_key, args } = options;
-    return this.#command("publish", "published", { channel, event, ...payload(data, args), tags, idempotency_key });
+    return this.#command('publish', 'published', { channel, event, ...payload(data, args), tags, idempotency_key });
   }
 
   /** Asks the backend; the promise is what it answers. */
   async call(method: string, data?: unknown, { args }: { args?: unknown[] } = {}): Promise<any> {
-    const called = await this.#command("call", "called", { method, ...payload(data, args) });
+    const called = await this.#command('call', 'called', { method, ...payload(data, args) });
     return called.args ?? called.data;
   }
 
   history(channel: string, options: HistoryOptions = {}): Promise<History> {
     const { since, limit, reverse } = options;
-    return this.#command("history", "history", { channel, since, limit, reverse });
+    return this.#command('history', 'history', { channel, since, limit, reverse });
   }
 
   presence(channel: string): Promise<PresenceList> {
-    return this.#command("presence", "presence", { channel });
+    return this.#command('presence', 'presence', { channel });
   }
 
   presenceStats(channel: string): Promise<PresenceStats> {
-    return this.#command("presence_stats", "presence_stats", { channel });
+    return this.#command('presence_stats', 'presence_stats', { channel });
   }
 
   /** How long a message to the server and its answer take, milliseconds. */
   async ping(): Promise<number> {
     const began = performance.now();
-    await this.#command("ping", "pong", {});
+    await this.#command('ping', 'pong', {});
     return performance.now() - began;
   }
 
   // A client that was closed stays so until it is told otherwise.
   #wake(): void {
-    if (this.state === "idle") this.connect();
+    if (this.state === 'idle') this.connect();
   }
 
   #command(kind: string, answer: string, body: object): Promise<any> {
     return new Promise((resolve, reject) => {
-      if (this.state === "closed") throw new DuplexError(NOT_AVAILABLE, "the client is closed");
+      if (this.state === 'closed') throw new DuplexError(NOT_AVAILABLE, 'the client is closed');
       this.#ask(kind, answer, body, resolve, reject, this.#timeout);
       this.#wake();
     });
@@ -212,7 +212,7 @@ export class Client extends Emitter<ClientEvents> {
   // What is asked in one go travels in one message.
   #flush(): void {
     const { line } = this.#connector;
-    while (line && this.state === "connected" && this.#conversation.waiting && line.writable()) {
+    while (line && this.state === 'connected' && this.#conversation.waiting && line.writable()) {
       const message = this.#conversation.next(this.#message_bytes_max);
       if (message) line.send(message);
     }
@@ -225,7 +225,7 @@ export class Client extends Emitter<ClientEvents> {
       for (const { given, channel, position } of subscriptions) if (given && position) since.set(channel, position);
       const refused = (error: DuplexError) => this.#refused(error);
       const body = { token: token ?? undefined, since: since.size ? Object.fromEntries(since) : undefined };
-      this.#ask("connect", "connected", body, (connected) => this.#greet(connected), refused);
+      this.#ask('connect', 'connected', body, (connected) => this.#greet(connected), refused);
       for (const subscription of subscriptions) if (subscription.wanted) subscription.begin();
     });
   }
@@ -236,13 +236,13 @@ export class Client extends Emitter<ClientEvents> {
     this.#message_bytes_max = connected.message_bytes_max;
     this.#planRenewal(connected.expires_in_ms);
     this.#connector.greet();
-    this.emit("connected", { ...connected, transport: this.transport! });
+    this.emit('connected', { ...connected, transport: this.transport! });
   }
 
   // An answer to `connect` that lets nobody in; that of a lost connection comes when its line is gone.
   #refused(error: DuplexError): void {
     if (!this.#connector.line) return;
-    this.emit("error", error);
+    this.emit('error', error);
     this.#connector.abandon({ code: error.code, reason: error.message });
   }
 
@@ -251,9 +251,9 @@ export class Client extends Emitter<ClientEvents> {
     if (publication) this.#subscriptions.get(publication.channel)?.take(publication);
     else if (id) this.#conversation.answered(frame);
     else if (subscribed) this.#give(subscribed);
-    else if (joined) this.#subscriptions.get(joined.channel)?.emit("joined", joined);
-    else if (left) this.#subscriptions.get(left.channel)?.emit("left", left);
-    else if (error) this.emit("error", new DuplexError(error.code, error.message));
+    else if (joined) this.#subscriptions.get(joined.channel)?.emit('joined', joined);
+    else if (left) this.#subscriptions.get(left.channel)?.emit('left', left);
+    else if (error) this.emit('error', new DuplexError(error.code, error.message));
     this.#flush();
   }
 
@@ -262,7 +262,7 @@ export class Client extends Emitter<ClientEvents> {
     const known = this.#subscriptions.get(subscribed.channel);
     const subscription = known ?? this.#add(subscribed.channel, {});
     subscription.given = true;
-    if (!known) this.emit("subscription", subscription);
+    if (!known) this.emit('subscription', subscription);
     subscription.start(subscribed);
   }
 
@@ -276,7 +276,7 @@ export class Client extends Emitter<ClientEvents> {
     this.#subscriptions.delete(channel);
     if (!this.#connector.line) return Promise.resolve();
     // A connection that is lost has no subscriptions either.
-    return new Promise((done) => this.#ask("unsubscribe", "unsubscribed", { channel }, () => done(), () => done()));
+    return new Promise((done) => this.#ask('unsubscribe', 'unsubscribed', { channel }, () => done(), () => done()));
   }
 
   #lost(end: End): void {
@@ -289,7 +289,7 @@ export class Client extends Emitter<ClientEvents> {
 
   #disconnected(end: End & { reconnect: boolean }): void {
     if (!end.reconnect) this.#end(end);
-    this.emit("disconnected", end);
+    this.emit('disconnected', end);
   }
 
   #end({ code, reason }: End): void {
@@ -300,11 +300,11 @@ export class Client extends Emitter<ClientEvents> {
   }
 
   async #askToken(reason: TokenReason): Promise<Token> {
-    return typeof this.#token === "function" ? this.#token({ reason }) : this.#token;
+    return typeof this.#token === 'function' ? this.#token({ reason }) : this.#token;
   }
 
   #planRenewal(expires_in_ms: number | undefined): void {
-    if (expires_in_ms === undefined || typeof this.#token !== "function") return;
+    if (expires_in_ms === undefined || typeof this.#token !== 'function') return;
     this.#renewIn(Math.max(expires_in_ms * 0.9, 1_000));
   }
 
@@ -316,13 +316,13 @@ export class Client extends Emitter<ClientEvents> {
   async #renew(): Promise<void> {
     const { line } = this.#connector;
     try {
-      const token = await this.#askToken("refresh");
+      const token = await this.#askToken('refresh');
       if (!token || line !== this.#connector.line) return;
-      const { expires_in_ms } = await this.#command("refresh", "refreshed", { token });
+      const { expires_in_ms } = await this.#command('refresh', 'refreshed', { token });
       this.#planRenewal(expires_in_ms);
     } catch (error) {
       if (line !== this.#connector.line) return;
-      this.emit("error", error);
+      this.emit('error', error);
       this.#renewIn(RENEW_MS);
     }
   }
@@ -336,5 +336,5 @@ function payload(data: unknown, args: unknown[] | undefined): object {
 function address(url: string | URL | undefined): string {
   const page = globalThis.location;
   const { protocol, host, pathname } = new URL(url ?? page.origin, page?.href);
-  return `${protocol.replace("ws", "http")}//${host}${pathname.replace(/\/+$/, "")}`;
+  return `${protocol.replace('ws', 'http')}//${host}${pathname.replace(/\/+$/, '')}`;
 }

@@ -1,24 +1,24 @@
-import { Backoff, isFinal } from "./backoff.js";
-import { Direct } from "./direct.js";
-import type { Line, LineEvents, Way } from "./line.js";
-import { remember, remembered } from "./memory.js";
-import type { End, Frame, Message, Transport } from "./protocol.js";
-import { Session } from "./session.js";
-import type { Times } from "./times.js";
-import { BROKEN, type WebSocketLike } from "./wire.js";
+import { Backoff, isFinal } from './backoff.js';
+import { Direct } from './direct.js';
+import type { Line, LineEvents, Way } from './line.js';
+import { remember, remembered } from './memory.js';
+import type { End, Frame, Message, Transport } from './protocol.js';
+import { Session } from './session.js';
+import type { Times } from './times.js';
+import { BROKEN, type WebSocketLike } from './wire.js';
 
 const TOKEN_EXPIRED = 3005;
 const UNAUTHORIZED = 401;
 const FORBIDDEN = 403;
-const CLOSED: End = { code: 1000, reason: "the client was closed" };
+const CLOSED: End = { code: 1000, reason: 'the client was closed' };
 
 /**
  * `idle` until the first command, `waiting` until it tries again at `retryAt`, `closed` by `close` or by the server for
  * good; `connect` leads out of each.
  */
-export type State = "idle" | "connecting" | "connected" | "waiting" | "closed";
+export type State = 'idle' | 'connecting' | 'connected' | 'waiting' | 'closed';
 
-export type TokenReason = "connect" | "refresh" | "expired";
+export type TokenReason = 'connect' | 'refresh' | 'expired';
 export type Token = string | null | undefined;
 
 export interface Place {
@@ -49,7 +49,7 @@ export interface ConnectorEvents {
 
 /** Has a line to the server whenever it can: chooses how to get there, and when to try again. */
 export class Connector {
-  state: State = "idle";
+  state: State = 'idle';
   retryAt: number | undefined;
   transport: Transport | undefined;
   line: Line | undefined;
@@ -63,7 +63,7 @@ export class Connector {
   #greeted = false;
   #returning = false;
   #refused = false;
-  #reason: TokenReason = "connect";
+  #reason: TokenReason = 'connect';
   #listening: AbortController | undefined;
 
   constructor(place: Place, events: ConnectorEvents) {
@@ -73,13 +73,13 @@ export class Connector {
   }
 
   connect(): void {
-    if (this.state === "connecting" || this.state === "connected") return;
+    if (this.state === 'connecting' || this.state === 'connected') return;
     this.#listen();
     void this.#open();
   }
 
   close(): void {
-    if (this.state === "closed") return;
+    if (this.state === 'closed') return;
     const { line } = this;
     this.#leave(CLOSED);
     line?.close();
@@ -90,10 +90,10 @@ export class Connector {
   greet(): void {
     this.#greeted = this.#returning = true;
     this.#refused = false;
-    this.#reason = "connect";
+    this.#reason = 'connect';
     this.#attempt = 0;
     this.#backoff.connected(performance.now());
-    this.#enter("connected");
+    this.#enter('connected');
   }
 
   /** Gives the line up that there is, as if it were lost. */
@@ -106,7 +106,7 @@ export class Connector {
     clearTimeout(this.#retry);
     const turn = ++this.#turn;
     this.#attempt++;
-    this.#enter("connecting");
+    this.#enter('connecting');
     try {
       const token = await this.#place.token(this.#reason);
       if (turn === this.#turn) this.#dial(this.#order(), this.#events.introduce(token));
@@ -129,19 +129,19 @@ export class Connector {
     const [preferred, ...others] = order;
     const way = this.#way();
     const events = this.#lineEvents();
-    if (preferred !== "websocket") {
+    if (preferred !== 'websocket') {
       this.line = new Session(way, order, first, events);
       return;
     }
     // A WebSocket that opened here before will do so again when the server is back.
-    const goOn = others.length && (this.#attempt > 1 || remembered(way.base) !== "websocket");
+    const goOn = others.length && (this.#attempt > 1 || remembered(way.base) !== 'websocket');
     this.line = new Direct(way, first, events, goOn ? () => this.#dial(others, first) : events.lost);
   }
 
   #way(): Way {
     const { times } = this.#place;
     const open_ms_max = Math.min(times.openMax, times.open * 2 ** (this.#attempt - 1));
-    return { ...this.#place, query: this.#returning ? "?returning=true" : "", open_ms_max };
+    return { ...this.#place, query: this.#returning ? '?returning=true' : '', open_ms_max };
   }
 
   #lineEvents(): LineEvents {
@@ -153,11 +153,11 @@ export class Connector {
   }
 
   #carried(transport: Transport | undefined): void {
-    if (!transport) return this.#enter("connecting");
+    if (!transport) return this.#enter('connecting');
     remember(this.#place.base, transport, this.#place.times.remember);
     if (transport !== this.transport) this.#events.transport((this.transport = transport));
     if (!this.#greeted) return;
-    this.#enter("connected");
+    this.#enter('connected');
     this.#events.drained();
   }
 
@@ -167,7 +167,7 @@ export class Connector {
     const after_ms = this.#backoff.delay(end, performance.now());
     this.#retry = setTimeout(() => this.#open(), after_ms);
     this.retryAt = Date.now() + after_ms;
-    this.#enter("waiting");
+    this.#enter('waiting');
     this.#events.disconnected({ ...end, reconnect: true, after_ms });
   }
 
@@ -177,7 +177,7 @@ export class Connector {
     // Another token may help; who is refused with that too need not come a third time.
     const final = !this.#place.renewable || (refused && this.#refused);
     this.#refused ||= refused;
-    this.#reason = "expired";
+    this.#reason = 'expired';
     return final;
   }
 
@@ -194,28 +194,28 @@ export class Connector {
     this.#listening = undefined;
     this.#attempt = this.#backoff.losses = 0;
     this.#refused = false;
-    this.#enter("closed");
+    this.#enter('closed');
     this.#events.disconnected({ ...end, reconnect: false });
   }
 
   #enter(state: State): void {
-    if (state !== "waiting") this.retryAt = undefined;
+    if (state !== 'waiting') this.retryAt = undefined;
     if (state === this.state) return;
     this.state = state;
     this.#events.state(state);
   }
 
   #listen(): void {
-    if (typeof addEventListener !== "function" || this.#listening) return;
+    if (typeof addEventListener !== 'function' || this.#listening) return;
     const { signal } = (this.#listening = new AbortController());
     const wake = () => this.#wake();
-    for (const name of ["online", "pageshow", "visibilitychange"]) addEventListener(name, wake, { signal });
-    addEventListener("pagehide", () => this.line?.leave(), { signal });
+    for (const name of ['online', 'pageshow', 'visibilitychange']) addEventListener(name, wake, { signal });
+    addEventListener('pagehide', () => this.line?.leave(), { signal });
   }
 
   #wake(): void {
     if (globalThis.document?.hidden) return;
-    if (this.state === "waiting") void this.#open();
+    if (this.state === 'waiting') void this.#open();
     else this.line?.check();
   }
 }

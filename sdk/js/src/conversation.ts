@@ -1,5 +1,5 @@
-import { DuplexError, LIMIT_EXCEEDED, NOT_AVAILABLE } from "./error.js";
-import type { Frame, Message } from "./protocol.js";
+import { DuplexError, LIMIT_EXCEEDED, NOT_AVAILABLE } from './error.js';
+import type { Frame, Message } from './protocol.js';
 
 const COMMANDS_MAX = 128;
 const WAITING_COMMANDS_MAX = 256;
@@ -46,7 +46,7 @@ export class Conversation {
     const text = `"${command.kind}":${JSON.stringify(command.body)}}`;
     const waiting: Waiting = { ...command, text, bytes: bytes(text) + ID_BYTES, timer: undefined };
     if (command.wait_ms_max !== undefined) {
-      if (this.#isFull(waiting)) throw new DuplexError(LIMIT_EXCEEDED, "too many commands wait to be sent");
+      if (this.#isFull(waiting)) throw new DuplexError(LIMIT_EXCEEDED, 'too many commands wait to be sent');
       waiting.timer = setTimeout(() => this.#expire(waiting), command.wait_ms_max);
       this.#queueBytes += waiting.bytes;
     }
@@ -122,6 +122,6 @@ export class Conversation {
   #expire(command: Waiting): void {
     this.#queue = this.#queue.filter((other) => other !== command);
     this.#release(command);
-    command.reject(new DuplexError(NOT_AVAILABLE, "there was no connection in time; the command was not sent"));
+    command.reject(new DuplexError(NOT_AVAILABLE, 'there was no connection in time; the command was not sent'));
   }
 }

@@ -1,7 +1,7 @@
-import { type Line, type LineEvents, WAITING_BYTES_MAX, type Way, farewell, socketAddress } from "./line.js";
-import type { End, Frame, Message } from "./protocol.js";
-import { Watch } from "./watch.js";
-import { BROKEN, type Wire, openSocket } from "./wire.js";
+import { type Line, type LineEvents, WAITING_BYTES_MAX, type Way, farewell, socketAddress } from './line.js';
+import type { End, Frame, Message } from './protocol.js';
+import { Watch } from './watch.js';
+import { BROKEN, type Wire, openSocket } from './wire.js';
 
 /** A WebSocket with a conversation of its own. */
 export class Direct implements Line {
@@ -57,7 +57,7 @@ export class Direct implements Line {
 
   #greet(heartbeat_ms: number): void {
     this.#watch.expect(heartbeat_ms, this.#events.quiet);
-    this.#events.carried("websocket");
+    this.#events.carried('websocket');
   }
 
   #lose(end: End): void {

@@ -39,7 +39,7 @@ export class Emitter<Events> {
 
 /** An error of the application is the application's: it is told where uncaught errors are, and the client goes on. */
 function report(error: unknown): void {
-  if (typeof reportError === "function") reportError(error);
+  if (typeof reportError === 'function') reportError(error);
   else
     queueMicrotask(() => {
       throw error;

@@ -5,7 +5,7 @@ export const TIMEOUT = 114;
 
 /** A command that was not carried out, or a connection that is over; `code` as in docs/errors.md. */
 export class DuplexError extends Error {
-  override readonly name = "DuplexError";
+  override readonly name = 'DuplexError';
 
   constructor(
     readonly code: number,

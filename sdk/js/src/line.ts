@@ -1,6 +1,6 @@
-import type { End, Frame, Message, Transport } from "./protocol.js";
-import type { Times } from "./times.js";
-import type { WebSocketLike } from "./wire.js";
+import type { End, Frame, Message, Transport } from './protocol.js';
+import type { Times } from './times.js';
+import type { WebSocketLike } from './wire.js';
 
 /** A connection as its conversation sees it: each message arrives once and in order, and so does each frame. */
 export interface Line {
@@ -43,9 +43,9 @@ export interface Way {
 /** As much may wait in a socket; what comes then waits with the commands, whose number is limited. */
 export const WAITING_BYTES_MAX = 1 << 20;
 
-export const socketAddress = (base: string): string => base.replace(/^http/, "ws");
+export const socketAddress = (base: string): string => base.replace(/^http/, 'ws');
 
 /** The end that a `closing` frame tells of. */
-export function farewell({ code, message, reconnect, after_ms }: NonNullable<Frame["closing"]>): End {
+export function farewell({ code, message, reconnect, after_ms }: NonNullable<Frame['closing']>): End {
   return { code, reason: message, reconnect, after_ms };
 }

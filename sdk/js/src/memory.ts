@@ -1,4 +1,4 @@
-import type { Transport } from "./protocol.js";
+import type { Transport } from './protocol.js';
 
 /** The transport that worked at each server, for a while. */
 const kept = new Map<string, string>();
@@ -6,7 +6,7 @@ const kept = new Map<string, string>();
 // Pages may be forbidden to store anything, and then even looking throws.
 function stored(use: (storage: Storage) => string | null | void): string | null | void {
   try {
-    if (typeof document !== "undefined") return use(localStorage);
+    if (typeof document !== 'undefined') return use(localStorage);
   } catch {}
 }
 
@@ -19,7 +19,7 @@ export function remember(base: string, transport: Transport, ms: number): void {
 }
 
 export function remembered(base: string): string | undefined {
-  const text = stored((storage) => storage.getItem(key(base))) ?? kept.get(base) ?? "";
-  const [transport, until] = text.split(" ");
+  const text = stored((storage) => storage.getItem(key(base))) ?? kept.get(base) ?? '';
+  const [transport, until] = text.split(' ');
   return Number(until) > Date.now() ? transport : undefined;
 }

@@ -1,7 +1,7 @@
 /** The words of the native protocol, see docs/protocol.md. */
 
 /** A way for bytes to travel. */
-export type Transport = "websocket" | "sse" | "stream" | "poll";
+export type Transport = 'websocket' | 'sse' | 'stream' | 'poll';
 
 /** Where something stands in a channel. */
 export interface Position {

@@ -1,22 +1,31 @@
-import { isFinal, jitter } from "./backoff.js";
-import { type Line, type LineEvents, WAITING_BYTES_MAX, type Way, farewell, socketAddress } from "./line.js";
-import type { Attached, End, Frame, Message, Transport } from "./protocol.js";
-import { Upward } from "./upward.js";
-import { Watch } from "./watch.js";
-import { BROKEN, type Wire, openResponse, openSocket, post } from "./wire.js";
+import { isFinal, jitter } from './backoff.js';
+import { type Line, type LineEvents, WAITING_BYTES_MAX, type Way, farewell, socketAddress } from './line.js';
+import type { Attached, End, Frame, Message, Transport } from './protocol.js';
+import { Upward } from './upward.js';
+import { Watch } from './watch.js';
+import { BROKEN, type Wire, openResponse, openSocket, post } from './wire.js';
 
 /** What `heartbeat_ms` is until the server has said it. */
 const HEARTBEAT_MS = 25_000;
+/** The status of a poll that another request has replaced. */
+const GAVE_WAY = 409;
 /** Whoever carried something for so long was not cut off at once. */
 const SHORT_MS = 1_000;
+
+/** Whether a carrier that is gone was worth its try. */
+type Fate = 'useful' | 'failed';
 
 /** A request that carries frames down. */
 interface Carrier {
   transport: Transport;
   wire: Wire;
   watch: Watch;
+  /** What it asked for: the frames behind this number. */
+  after: number;
   /** The number of its last frame; undefined until it is attached. */
   at?: number;
+  /** Whether it is a socket that is open. */
+  open?: boolean;
   /** Whether it was of any use: it brought a frame, or stayed for long. */
   useful?: boolean;
   /** Whether it is tried although another one works. */
@@ -29,8 +38,8 @@ export class Session implements Line {
   #way: Way;
   #order: Transport[];
   #events: LineEvents;
-  #id = "";
-  #url = "";
+  #id = '';
+  #url = '';
   #linger_ms = 0;
   #up: Upward | undefined;
   #seen = 0;
@@ -83,7 +92,7 @@ export class Session implements Line {
     if (!this.#url) return;
     const end = `${this.#url}/end`;
     if (globalThis.navigator?.sendBeacon?.(end)) return;
-    fetch(end, { method: "POST", keepalive: true }).catch(() => {});
+    fetch(end, { method: 'POST', keepalive: true }).catch(() => {});
   }
 
   async #open(first: Message): Promise<void> {
@@ -106,24 +115,25 @@ export class Session implements Line {
     if (this.#over) return this.leave();
     this.#linger_ms = linger_ms;
     this.#up = new Upward(this.#url, this.#way.times, {
-      seen: () => this.#seen,
+      seen: () => this.#acknowledged(),
       drained: this.#events.drained,
       over: (end) => this.#lose(end),
     });
-    this.#next(true);
+    this.#next('failed');
   }
 
   #try(transport: Transport): Carrier {
     const watch = new Watch(() => this.#silent(carrier), this.#way.times.answer);
-    const carrier = { transport, watch, since: performance.now() } as Carrier;
+    const carrier = { transport, watch, after: this.#acknowledged(), since: performance.now() } as Carrier;
     watch.expect(this.#patience(transport));
-    carrier.wire = this.#carry(carrier);
     this.#carriers.add(carrier);
+    carrier.wire = this.#carry(carrier);
     return carrier;
   }
 
   #carry(carrier: Carrier): Wire {
     const ear = {
+      opened: () => (carrier.open = true),
       // Until it is attached, only that counts.
       heard: () => carrier.at === undefined || carrier.watch.heard(),
       frame: (frame: Frame, length: number) => this.#take(carrier, frame, length),
@@ -131,10 +141,10 @@ export class Session implements Line {
     };
     const { base, WebSocket } = this.#way;
     const { transport } = carrier;
-    const after = `after=${this.#seen}`;
-    return transport === "websocket"
+    const after = `after=${carrier.after}`;
+    return transport === 'websocket'
       ? openSocket(WebSocket!, `${socketAddress(base)}/ws?session=${this.#id}&${after}`, ear)
-      : openResponse(`${this.#url}/${transport}?${after}`, transport === "sse" ? "events" : "lines", ear);
+      : openResponse(`${this.#url}/${transport}?${after}`, transport === 'sse' ? 'events' : 'lines', ear);
   }
 
   #take(carrier: Carrier, frame: Frame, length: number): void {
@@ -145,7 +155,7 @@ export class Session implements Line {
     carrier.useful = true;
     if (frame.closing) return this.#lose(farewell(frame.closing));
     if (frame.id) this.#up!.answered(frame.id);
-    if (carrier.transport === "sse" || carrier.transport === "stream") this.#up!.owe(length);
+    if (carrier.transport === 'sse' || carrier.transport === 'stream') this.#up!.owe(length);
     if (frame.connected) {
       this.#heartbeat_ms = frame.connected.heartbeat_ms;
       this.#expect(carrier);
@@ -154,10 +164,14 @@ export class Session implements Line {
   }
 
   #adopt(carrier: Carrier, { after, received }: Attached): void {
-    for (const other of this.#carriers) if (other !== carrier) this.#drop(other);
+    // The server has ended those before; one behind it may take over yet.
+    for (const other of this.#carriers) {
+      if (other === carrier) break;
+      this.#drop(other);
+    }
     clearTimeout(this.#nextTimer);
+    if (carrier === this.#trial) this.#trial = undefined;
     this.#current = carrier;
-    this.#trial = undefined;
     this.#proven = carrier.transport;
     this.#alive = carrier.since = performance.now();
     carrier.at = after;
@@ -169,7 +183,7 @@ export class Session implements Line {
 
   // A socket shows by a ping that it lives; of a response the server takes care.
   #expect({ transport, watch }: Carrier): void {
-    if (transport === "websocket") watch.expect(this.#heartbeat_ms, this.#events.quiet);
+    if (transport === 'websocket') watch.expect(this.#heartbeat_ms, this.#events.quiet);
     else watch.expect(this.#heartbeat_ms + this.#way.times.answer);
   }
 
@@ -179,35 +193,43 @@ export class Session implements Line {
     carrier.wire.close();
   }
 
-  // A socket that the client closes ends the session, so it stays until another carrier has taken over.
+  // What a carrier asks for that has not begun yet must still be there when the server hears of it.
+  #acknowledged(): number {
+    const asked = [...this.#carriers].filter(({ at }) => at === undefined).map(({ after }) => after);
+    return Math.min(this.#seen, ...asked);
+  }
+
+  // An open socket that the client closes ends the session, so it stays until another carrier has taken over.
   #silent(carrier: Carrier): void {
-    if (carrier.transport !== "websocket") this.#drop(carrier);
+    if (!carrier.open) this.#drop(carrier);
     if (carrier.at !== undefined) this.#tried = this.#order.indexOf(carrier.transport) + 1;
-    this.#gone(carrier, true);
+    this.#gone(carrier, 'failed');
   }
 
   #ended(carrier: Carrier, end: End): void {
     this.#drop(carrier);
     if (end.code === 404 || end.code === 410 || isFinal(end)) return this.#lose(end);
+    const other = [...this.#carriers].find(({ transport, at }) => transport === 'poll' && at === undefined);
+    if (end.code === GAVE_WAY && other) return this.#confirm(other);
     if (carrier.at !== undefined) this.#alive = performance.now();
     const useful = carrier.useful || (carrier.at !== undefined && this.#alive - carrier.since > SHORT_MS);
     if (useful) this.#tried = 0;
-    this.#gone(carrier, !useful, end.after_ms);
+    this.#gone(carrier, useful ? 'useful' : 'failed', end.after_ms);
   }
 
-  #gone(carrier: Carrier, failed: boolean, after_ms?: number): void {
+  #gone(carrier: Carrier, fate: Fate, after_ms?: number): void {
     if (carrier === this.#current) {
       this.#current = undefined;
       this.#up!.detach();
     } else if (carrier === this.#trial) this.#trial = undefined;
     else return;
-    if (!this.#trial && !this.#current) this.#next(failed && !carrier.upgrade, after_ms);
+    if (!this.#trial && !this.#current) this.#next(carrier.upgrade ? 'useful' : fate, after_ms);
   }
 
   // What worked last is tried first; what fails is followed by the others in turn, until the server must have given up.
-  #next(failed: boolean, after_ms?: number): void {
+  #next(fate: Fate, after_ms?: number): void {
     const { length } = this.#order;
-    const again = !failed && this.#proven;
+    const again = fate === 'useful' && this.#proven;
     const hopeless = this.#proven ? performance.now() - this.#alive > this.#linger_ms : this.#tried === length;
     if (!again && hopeless) return this.#lose(BROKEN);
     if (!again && this.#proven) this.#events.carried(undefined);
@@ -217,17 +239,30 @@ export class Session implements Line {
     else this.#start(transport);
   }
 
-  // A poll begins to answer when there is something to tell, so one that worked before counts as soon as it is asked.
+  // A poll does not answer before there is something to tell. After another poll it counts as soon as it is asked; in the
+  // middle of a session there are two at first, because the one that must give way shows at once that both got through.
   #start(transport: Transport): void {
+    const goesOn = transport === 'poll' && this.#proven === 'poll';
+    if (transport === 'poll' && this.#proven && !goesOn) this.#try(transport);
     const carrier = this.#try(transport);
-    if (transport === "poll" && this.#proven === "poll") this.#current = carrier;
+    if (goesOn) this.#current = carrier;
     else this.#trial = carrier;
+  }
+
+  #confirm(poll: Carrier): void {
+    this.#trial = undefined;
+    this.#current = poll;
+    this.#proven = 'poll';
+    this.#alive = performance.now();
+    this.#up!.reattach();
+    this.#events.carried('poll');
+    this.#planUpgrade();
   }
 
   #patience(transport: Transport): number {
     const { times, open_ms_max } = this.#way;
-    if (transport === "websocket") return Math.max(this.#patience_ms, open_ms_max);
-    if (transport === "poll") return this.#heartbeat_ms + times.answer;
+    if (transport === 'websocket') return Math.max(this.#patience_ms, open_ms_max);
+    if (transport === 'poll') return this.#heartbeat_ms + times.answer;
     return transport === this.#proven ? times.answer : this.#patience_ms;
   }
 

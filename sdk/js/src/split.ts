@@ -1,6 +1,6 @@
 /** Cuts text that comes in pieces into lines, which end with CR, LF or both. What has no end yet waits. */
 export function lines(take: (line: string) => void): (piece: string) => void {
-  let rest = "";
+  let rest = '';
   return (piece) => {
     // A CR at the end may be half of a CRLF, so it is no end yet.
     const all = (rest + piece).split(/\r\n|\n|\r(?!$)/);
@@ -14,9 +14,9 @@ export function events(take: (data: string) => void): (line: string) => void {
   let data: string[] = [];
   return (line) => {
     const field = /^data(?:: ?(.*))?$/s.exec(line);
-    if (field) data.push(field[1] ?? "");
+    if (field) data.push(field[1] ?? '');
     if (line || !data.length) return;
-    take(data.join("\n"));
+    take(data.join('\n'));
     data = [];
   };
 }

@@ -1,6 +1,6 @@
-import { DuplexError, LIMIT_EXCEEDED } from "./error.js";
-import { Emitter } from "./emitter.js";
-import type { History, Position, Presence, PresenceList, Publication, Published, Subscribed } from "./protocol.js";
+import { DuplexError, LIMIT_EXCEEDED } from './error.js';
+import { Emitter } from './emitter.js';
+import type { History, Position, Presence, PresenceList, Publication, Published, Subscribed } from './protocol.js';
 
 /** Publications that wait for a slow reader; one more ends its loop with error 106. */
 const UNREAD_MAX = 1_000;
@@ -64,7 +64,7 @@ interface Reader {
 /** A channel as this client sees it: events, and an endless series of publications. */
 export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIterable<Publication> {
   readonly channel: string;
-  state: "subscribing" | "subscribed" | "unsubscribed" = "subscribing";
+  state: 'subscribing' | 'subscribed' | 'unsubscribed' = 'subscribing';
   /** Where the newest publication stands that was seen, or where the subscription began. */
   position: Position | undefined;
   /** Whether everything missed was sent when it last came back; undefined if there was no position to come back to. */
@@ -74,7 +74,7 @@ export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIt
   /** @internal Someone asked for it. */
   wanted = false;
   #host: Host;
-  #token: SubscribeOptions["token"];
+  #token: SubscribeOptions['token'];
   #readers = new Set<Reader>();
   #failures = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -104,14 +104,14 @@ export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIt
 
   /** Ends it for good; resolved when nothing more can come. */
   async unsubscribe(): Promise<void> {
-    if (this.state === "unsubscribed") return;
+    if (this.state === 'unsubscribed') return;
     this.#end();
     await this.#host.unsubscribe(this.channel);
   }
 
   /** All publications from now on, until the subscription or the client ends. */
   async *[Symbol.asyncIterator](): AsyncGenerator<Publication, void, void> {
-    const reader: Reader = { unread: [], ended: this.state === "unsubscribed", wake() {} };
+    const reader: Reader = { unread: [], ended: this.state === 'unsubscribed', wake() {} };
     this.#readers.add(reader);
     try {
       for (;;) {
@@ -130,7 +130,7 @@ export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIt
     this.rest();
     const turn = this.#turn;
     const token = this.#token;
-    if (typeof token !== "function") return this.#ask(token);
+    if (typeof token !== 'function') return this.#ask(token);
     const now = (then: (value: any) => void) => (value: unknown) => turn === this.#turn && then(value);
     (async () => token({ channel: this.channel }))().then(
       now((text) => this.#ask(text)),
@@ -142,7 +142,7 @@ export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIt
   rest(): void {
     this.#turn++;
     clearTimeout(this.#timer);
-    this.state = "subscribing";
+    this.state = 'subscribing';
   }
 
   /** @internal */
@@ -151,20 +151,20 @@ export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIt
     // Nothing was recovered if the server was not told of a position that is known here.
     const recovered = subscribed.recovered ?? (this.position && false);
     this.#failures = 0;
-    this.state = "subscribed";
+    this.state = 'subscribed';
     this.recovered = recovered;
     // What was missed follows, and until it is here, this is where we stand.
     if (!recovered) this.position = { epoch, offset };
-    this.emit("subscribed", { ...subscribed, recovered });
+    this.emit('subscribed', { ...subscribed, recovered });
   }
 
   /** @internal */
   take(publication: Publication): void {
-    if (this.state !== "subscribed") return;
+    if (this.state !== 'subscribed') return;
     const { epoch, offset, event } = publication;
     this.position = { epoch, offset };
     for (const reader of this.#readers) keep(reader, publication);
-    this.emit("publication", publication);
+    this.emit('publication', publication);
     this.emit(`event:${event}`, publication);
   }
 
@@ -183,23 +183,23 @@ export class Subscription extends Emitter<SubscriptionEvents> implements AsyncIt
   #refused(error: DuplexError): void {
     // The token of the client subscribes it too, and that was faster.
     if (error.code === ALREADY_SUBSCRIBED) return;
-    const renewable = error.code === TOKEN_EXPIRED && typeof this.#token === "function";
+    const renewable = error.code === TOKEN_EXPIRED && typeof this.#token === 'function';
     if (renewable || TEMPORARY.includes(error.code)) return this.#later(error);
-    this.emit("error", error);
+    this.emit('error', error);
     this.#end(error);
     this.#host.forget(this.channel);
   }
 
   #later(error: unknown): void {
     this.#timer = setTimeout(() => this.begin(), this.#host.delay(++this.#failures));
-    this.emit("error", error);
+    this.emit('error', error);
   }
 
   #end(error?: unknown): void {
     this.rest();
-    this.state = "unsubscribed";
+    this.state = 'unsubscribed';
     this.endReaders(error);
-    this.emit("unsubscribed", error);
+    this.emit('unsubscribed', error);
   }
 }
 

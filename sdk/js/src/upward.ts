@@ -1,7 +1,7 @@
-import { jitter } from "./backoff.js";
-import type { End, Message } from "./protocol.js";
-import type { Times } from "./times.js";
-import { BROKEN, type Wire, post } from "./wire.js";
+import { jitter } from './backoff.js';
+import type { End, Message } from './protocol.js';
+import type { Times } from './times.js';
+import { BROKEN, type Wire, post } from './wire.js';
 
 const UNACKNOWLEDGED_MAX = 16 * 1024;
 
@@ -65,6 +65,12 @@ export class Upward {
     this.#pump();
   }
 
+  /** Another request has begun that is no socket. */
+  reattach(): void {
+    this.#uncertain = false;
+    this.#pump();
+  }
+
   /** A transport has ended. What a socket took may have arrived; the next transport will tell. */
   detach(): void {
     this.#uncertain ||= !!this.#socket;
@@ -123,7 +129,7 @@ export class Upward {
     clearTimeout(this.#dueTimer);
     this.#dueTimer = undefined;
     if (message) this.#posted = message.number;
-    const number = message ? `&n=${message.number}` : "";
+    const number = message ? `&n=${message.number}` : '';
     const address = `${this.#url}?after=${this.#events.seen()}${number}`;
     const end = await post(address, message?.text ?? null, this.#times.answer).catch(() => BROKEN);
     if (!this.#stopped) this.#conclude(end, message);

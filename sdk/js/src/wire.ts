@@ -1,5 +1,5 @@
-import type { End, Frame } from "./protocol.js";
-import { events, lines } from "./split.js";
+import type { End, Frame } from './protocol.js';
+import { events, lines } from './split.js';
 
 /** One transport while it carries something. After `close` nothing is heard of it. */
 export interface Wire {
@@ -24,7 +24,7 @@ export interface Ear {
 export type WebSocketLike = new (url: string, protocol: string) => WebSocket;
 
 /** The end that nobody gave a reason for. */
-export const BROKEN: End = { code: 1006, reason: "the connection broke" };
+export const BROKEN: End = { code: 1006, reason: 'the connection broke' };
 
 export function openSocket(WebSocket: WebSocketLike, url: string, ear: Ear): Wire {
   let socket: WebSocket | undefined;
@@ -37,7 +37,7 @@ export function openSocket(WebSocket: WebSocketLike, url: string, ear: Ear): Wir
     },
   };
   try {
-    socket = new WebSocket(url, "duplex.v1.json");
+    socket = new WebSocket(url, 'duplex.v1.json');
   } catch {
     // A page may be forbidden to try.
     queueMicrotask(() => ear.ended(BROKEN));
@@ -52,13 +52,13 @@ export function openSocket(WebSocket: WebSocketLike, url: string, ear: Ear): Wir
 }
 
 /** A GET whose response brings frames, each as an event or a line. */
-export function openResponse(url: string, form: "events" | "lines", ear: Ear): Wire {
+export function openResponse(url: string, form: 'events' | 'lines', ear: Ear): Wire {
   const abort = new AbortController();
   const { signal } = abort;
   const wire = { close: () => abort.abort() };
   const text = (line: string) => line && !signal.aborted && deliver(line, ear, wire);
   const tell = (end: End) => signal.aborted || ear.ended(end);
-  read(url, signal, ear, lines(form === "events" ? events(text) : text)).then(tell, () => tell(BROKEN));
+  read(url, signal, ear, lines(form === 'events' ? events(text) : text)).then(tell, () => tell(BROKEN));
   return wire;
 }
 
@@ -76,12 +76,12 @@ function deliver(text: string, ear: Ear, wire: Wire): void {
 }
 
 async function read(url: string, signal: AbortSignal, ear: Ear, take: (piece: string) => void): Promise<End> {
-  const response = await fetch(url, { signal, cache: "no-store" });
+  const response = await fetch(url, { signal, cache: 'no-store' });
   if (!response.ok) return answer(response);
   // Where bodies cannot be read while they arrive, polls still work.
   if (!response.body) take(await response.text());
   else await drain(response.body.getReader(), ear, take);
-  return { code: 1000, reason: "" };
+  return { code: 1000, reason: '' };
 }
 
 async function drain(reader: ReadableStreamDefaultReader<Uint8Array>, ear: Ear, take: (piece: string) => void) {
@@ -96,12 +96,12 @@ async function drain(reader: ReadableStreamDefaultReader<Uint8Array>, ear: Ear, 
 
 /** A POST; the code of the answer is its status, the reason its text. Rejects if there is none in time. */
 export async function post(url: string, body: string | null, answer_ms_max: number): Promise<End> {
-  const response = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(answer_ms_max) });
+  const response = await fetch(url, { method: 'POST', body, signal: AbortSignal.timeout(answer_ms_max) });
   return answer(response);
 }
 
 async function answer(response: Response): Promise<End> {
-  const wait_s = Number(response.headers.get("retry-after"));
+  const wait_s = Number(response.headers.get('retry-after'));
   // All who were refused are told the same number.
   const after_ms = wait_s ? wait_s * 1000 * (1 + Math.random() / 4) : undefined;
   return { code: response.status, reason: await response.text(), after_ms };

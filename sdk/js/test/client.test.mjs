@@ -351,5 +351,6 @@ test('an address may have any scheme, a path and a slash at its end', async () =
 });
 
 test('without any transport that can be used there is no client', () => {
+  delete globalThis.WebSocket;
   assert.throws(() => new Client('http://a.example', { transports: ['websocket'] }), TypeError);
 });

@@ -2,10 +2,11 @@
 import http from 'node:http';
 
 const HEARTBEAT_MS = 25_000;
+const SLOW_MS = 20;
 
 /** What goes wrong. Each may be changed while the server runs. */
 const RULES = {
-  /** Whether `/ws` opens: `open`, `refused` or `silent`. */
+  /** Whether `/ws` opens: `open`, `refused`, `silent`; `mute` if it brings nothing then; `slow` if it takes its time. */
   sockets: 'open',
   /** Holds every response to a GET back until it is complete, as some proxies do. */
   buffers: false,
@@ -233,7 +234,10 @@ class Session {
   }
 
   carry(carrier, after) {
-    if (after < this.forgotten) return carrier.refuse(410);
+    if (after < this.forgotten) {
+      this.end();
+      return carrier.refuse(410);
+    }
     this.carrier?.replace();
     this.carrier = carrier;
     this.forget(after);
@@ -332,7 +336,12 @@ class Socket {
     this.path = pathname + search;
     server.requests.push('WS');
     server.sockets.add(this);
-    setImmediate(() => this.#open());
+    this.#soon(() => this.#open());
+  }
+
+  #soon(then) {
+    if (this.server.rules.sockets === 'slow') setTimeout(then, SLOW_MS);
+    else setImmediate(then);
   }
 
   #open() {
@@ -343,7 +352,8 @@ class Socket {
     this.session = this.server.sessions.get(searchParams.get('session'));
     if (searchParams.has('session') && !this.session) return this.finish(1006);
     this.onopen?.();
-    if (this.session) this.session.carry(this, Number(searchParams.get('after')));
+    if (sockets === 'mute') return;
+    if (this.session) this.#soon(() => this.closed || this.session.carry(this, Number(searchParams.get('after'))));
     else this.talk = new Talk(this.server, (frame) => this.bring(frame));
   }
 

@@ -241,6 +241,61 @@ test('a better transport takes over, and nothing is lost or doubled', () => with
   }
 }));
 
+for (const transport of RESPONSES) {
+  test(`a WebSocket that is slow to take over from ${transport} gets all it asked for`, () => withServer(async (server, client) => {
+    server.rules.sockets = 'refused';
+    const own = client({ transports: ['websocket', transport], times: { upgrade: 20, acknowledge: 1 } });
+    const news = own.subscribe('news');
+    const heard = listen(news);
+    const lost = [];
+    own.on('disconnected', (end) => lost.push(end));
+    await next(own, 'transport', (now) => now === transport);
+    server.rules.sockets = 'slow';
+    let count = 0;
+    while (own.transport !== 'websocket' && count < 1_000) {
+      server.publish('news', { data: count++ });
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    await eventually(() => heard.length === count);
+    assert.deepEqual([heard, lost, own.transport], [Array.from({ length: count }, (_, i) => i), [], 'websocket']);
+  }));
+}
+
+test('a WebSocket that opens and brings nothing does not end the session', () => withServer(async (server, client) => {
+  server.rules.sockets = 'refused';
+  const own = client({ transports: ['websocket', 'sse'], times: { open: 20, openMax: 20, attach: 20, upgrade: 20 } });
+  const news = own.subscribe('news');
+  const heard = listen(news);
+  await next(news, 'subscribed');
+  server.rules.sockets = 'mute';
+  await eventually(() => server.sockets.size > 2);
+  await news.publish(1);
+  await eventually(() => heard.length === 1);
+  assert.deepEqual([server.sessions.size, own.transport], [1, 'sse']);
+}));
+
+for (const arrives of [false, true]) {
+  test(`a message that ${arrives ? 'arrived' : 'was lost'} with a broken WebSocket is settled although a poll has nothing to tell`, () => withServer(async (server, client) => {
+    server.rules.sockets = 'refused';
+    const own = client({ transports: ['websocket', 'poll'], times: { upgrade: 20 } });
+    own.connect();
+    await next(own, 'transport');
+    server.rules.sockets = 'open';
+    await next(own, 'transport', (now) => now === 'websocket');
+    server.rules.sockets = 'refused';
+    const [socket] = server.sockets;
+    const session = socket.session;
+    socket.frozen = true;
+    const answer = own.publish('news', 1);
+    await Promise.resolve();
+    if (arrives) session.receive('{"id":2,"publish":{"channel":"news","data":1}}');
+    socket.break();
+    assert.equal((await answer).offset, 1);
+    assert.equal((await own.publish('news', 2)).offset, 2);
+    assert.equal(own.state, 'connected');
+  }));
+}
+
 test('a WebSocket that carried a session and breaks leaves nothing behind', () => withServer(async (server, client) => {
   server.rules.sockets = 'refused';
   const own = client({ times: { upgrade: 20, upgradeMax: 20, remember: 0 } });
