@@ -45,6 +45,17 @@ struct State {
     received: u64,
     ending: Option<Ending>,
     client: Client,
+    visit: Visit,
+}
+
+/// How long a carrier means to stay.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Visit {
+    /// Until it is replaced or breaks.
+    #[default]
+    Lasting,
+    /// Until it has carried something.
+    Once,
 }
 
 struct Carrier {
@@ -114,11 +125,18 @@ impl MovableLink {
     ///
     /// # Errors
     /// The count cannot be right; nothing has changed.
-    pub fn attach(&self, link: Rc<dyn Link>, after: u64, hello: Option<Bytes>) -> Result<Turn, CountError> {
+    pub fn attach(
+        &self,
+        link: Rc<dyn Link>,
+        visit: Visit,
+        after: u64,
+        hello: Option<Bytes>,
+    ) -> Result<Turn, CountError> {
         let state = &mut *self.state.borrow_mut();
         let after = state.check(after, state.kept.len())?;
         state.forget(after);
         state.given = 0;
+        state.visit = visit;
         if let Some(ending) = &mut state.ending {
             ending.said = Said::No;
         }
@@ -196,6 +214,11 @@ impl MovableLink {
     /// How many messages have arrived.
     pub fn received(&self) -> u64 {
         self.state.borrow().received
+    }
+
+    /// How long the last carrier meant to stay.
+    pub fn visit(&self) -> Visit {
+        self.state.borrow().visit
     }
 
     /// Whether something carries the session now.
@@ -446,7 +469,12 @@ mod tests {
             let arrives = self.roll(4) as usize;
             self.read(arrives);
             let wire = Rc::new(Wire::default());
-            self.link.attach(wire.clone(), self.seen.len() as u64, Some(Bytes::from_static(b"hi")))?;
+            self.link.attach(
+                wire.clone(),
+                Visit::Lasting,
+                self.seen.len() as u64,
+                Some(Bytes::from_static(b"hi")),
+            )?;
             self.wire = wire;
             Ok(())
         }
@@ -540,7 +568,7 @@ mod tests {
         for _ in 0..2 {
             let wire = Rc::new(Wire::default());
             wire.room.set(9);
-            link.attach(wire.clone(), 0, None).expect("nothing is lost");
+            link.attach(wire.clone(), Visit::Lasting, 0, None).expect("nothing is lost");
             assert_eq!(link.write(&mut outbox), Written::All);
             assert_eq!(*wire.taken.borrow(), [&b"closing"[..], b"bye"]);
         }

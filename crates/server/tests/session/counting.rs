@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::http::say;
 use crate::support::native::{Client, offset};
 use crate::support::session::{Carrier, Form, Session, Way, status};
-use crate::support::{Running, eventually, start};
+use crate::support::{Levels, Running, eventually, start};
 use crate::{GONE, options};
 
 const JSON: Form = Form::Json;
@@ -55,16 +55,18 @@ fn whoever_asks_for_frames_that_are_no_longer_kept_must_open_another_session() {
     // Who polls has said what it has got.
     for way in JSON.ways().iter().filter(|way| **way != Way::Poll) {
         let (server, mut session) = after_reading(100, *way);
-        let mut back = session.carrier.take();
+        let late = format!("GET /session/{}/stream?after=2", session.token);
+        assert_eq!(status(server.address, &late).0, 410, "{way:?}");
+        say(server.address, "news", "still here");
+        assert_eq!(session.publication()["data"], "still here", "{way:?}: what carries it still does");
+        // When nothing does, the session is good for nothing.
+        session.carrier = None;
+        server.settle(Levels { sockets: 0, ..Levels::of(1, 1) });
         let mut asked = Carrier::open(server.address, &session.token, Way::Stream, JSON, 2);
         let refused = asked.wire.response().expect("an answer");
         assert_eq!(refused.status, 410, "{way:?}: {refused:?}");
         assert_eq!(server.gauges().closed(&CloseReason::INSUFFICIENT_STATE), 1, "{way:?}");
-        // What carries it is told; nobody else can get at it.
-        let carrier = back.as_mut().expect("it was carried");
-        assert_eq!(carrier.next().expect("a last frame")["closing"]["code"], 3010, "{way:?}");
-        assert_eq!(carrier.next(), None, "{way:?}");
-        drop((back, asked));
+        drop(asked);
         server.settle(GONE);
         let gone = status(server.address, &format!("GET /session/{}/poll", session.token));
         assert_eq!(gone.0, 404, "{way:?}");

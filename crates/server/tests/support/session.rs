@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::eventually;
 use super::frames::{Incoming, client_frame};
 use super::http::Response;
 use super::wire::{Fill, UPGRADE, Wire};
@@ -369,13 +370,36 @@ impl Session {
         self.note(&attached["attached"]);
     }
 
-    /// From now on a poll on this connection carries it, and waits if there is nothing to bring. That it has come is seen by
-    /// what carried it before: that ends.
+    /// From now on a poll on this connection carries it, and waits, since there is nothing to bring. That it has come is seen
+    /// by another one that it takes the place of.
     pub fn park(&mut self, wire: Wire) {
         self.attach(Way::Stream);
-        let mut before = self.carrier.take().expect("just attached");
-        self.go_over_on(wire, Way::Poll);
-        while before.next().is_some() {}
+        // What follows another transport is answered at once.
+        self.go_over(Way::Poll);
+        let mut other = self.carrier.take().expect("just asked");
+        while let Some(frame) = other.next() {
+            self.note(&frame["attached"]);
+        }
+        self.go_over_on(other.wire, Way::Poll);
+        let mut other = self.carrier.take().expect("just asked").wire;
+        self.overtake(wire, &other);
+        assert_eq!(other.response().expect("an answer").status, 409);
+    }
+
+    /// A poll on this connection takes the place of the one that waits on `older`, or soon will.
+    pub fn overtake(&mut self, wire: Wire, older: &Wire) {
+        let poll = |wire: Wire| Carrier::over(wire, &self.token, Way::Poll, self.form, self.got);
+        let mut newer = poll(wire);
+        eventually(
+            || "one of two polls is overtaken".to_owned(),
+            || older.has_something() || newer.wire.has_something(),
+        );
+        if newer.wire.has_something() {
+            assert_eq!(newer.wire.response().expect("an answer").status, 409);
+            newer = poll(newer.wire);
+            eventually(|| "the older poll is overtaken".to_owned(), || older.has_something());
+        }
+        self.carrier = Some(newer);
     }
 
     /// What a transport says when it begins.

@@ -153,6 +153,14 @@ impl Wire {
         }
     }
 
+    /// Whether something has come, or the end.
+    pub fn has_something(&self) -> bool {
+        self.stream.set_nonblocking(true).expect("an open socket takes options");
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).expect("an open socket takes options");
+        !self.unread.is_empty() || peeked.is_ok()
+    }
+
     /// Bytes that came and were not taken yet; [`fill`](Self::fill) adds to them.
     pub fn unread(&mut self) -> &mut Vec<u8> {
         &mut self.unread

@@ -9,7 +9,7 @@ use duplex_core::{CloseReason, Frame, Link};
 use duplex_engine::{SessionKey, Shard};
 use duplex_protocol::native::{self, Form};
 use duplex_transport::http::{self, Afterwards, Fields, Reply, text};
-use duplex_transport::movable::{CountError, MovableLink, Released, Turn};
+use duplex_transport::movable::{CountError, MovableLink, Released, Turn, Visit};
 use duplex_transport::poll::{self, PollLink};
 use duplex_transport::{Endless, EndlessLink, Framing, Handler, websocket};
 use duplex_websocket::handshake::Accept;
@@ -120,8 +120,11 @@ pub(super) fn here(site: &Rc<Site>, stream: TcpStream, mut carry: Carry) {
     match session.link.check(carry.after) {
         Err(CountError::Ahead { sent }) => return refuse(site, stream, carry, &NotTaken::Ahead { sent }),
         Err(CountError::Lost) => {
-            let detail = "frames that were asked for are no longer kept";
-            site.shard.close(session.key, &CloseReason::INSUFFICIENT_STATE, detail);
+            // A request that was on its way for long must not end what goes well without it.
+            if !session.link.is_carried() {
+                let detail = "frames that were asked for are no longer kept";
+                site.shard.close(session.key, &CloseReason::INSUFFICIENT_STATE, detail);
+            }
             return lost(site, stream, carry);
         }
         Ok(after) => carry.after = after,
@@ -221,13 +224,13 @@ impl Handler for Carried {
 fn attach(
     site: &Site,
     session: Found,
-    carrier: Rc<dyn Link>,
+    (carrier, visit): (Rc<dyn Link>, Visit),
     after: u64,
     hello: Option<Bytes>,
     caller: Arc<Caller>,
 ) -> Option<Carried> {
     let Found { link, key, .. } = session;
-    let turn = link.attach(carrier, after, hello).ok()?;
+    let turn = link.attach(carrier, visit, after, hello).ok()?;
     let shard = Rc::clone(&site.shard);
     shard.heard(key);
     shard.writable(key);
@@ -248,7 +251,7 @@ fn endless(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     let mut head = endless_headers(headers, framing);
     head.extend_from_slice(&framing.frame(native::attached(after, session.link.received(), session.form)));
     let link = EndlessLink::new(stream, framing, head);
-    if let Some(carried) = attach(site, session, link.clone(), after, None, caller) {
+    if let Some(carried) = attach(site, session, (link.clone(), Visit::Lasting), after, None, caller) {
         tokio::task::spawn_local(Endless::new(link, carried));
     }
 }
@@ -259,7 +262,7 @@ fn over_websocket(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Fou
     };
     let link = websocket::link(stream, &accept, Rc::clone(&site.sockets));
     let hello = link.frame(native::attached(after, session.link.received(), form));
-    if let Some(carried) = attach(site, session, link.clone(), after, Some(hello), caller) {
+    if let Some(carried) = attach(site, session, (link.clone(), Visit::Lasting), after, Some(hello), caller) {
         tokio::task::spawn_local(websocket::Connection::new(link, accept.compression(), carried, early));
     }
 }
@@ -275,13 +278,20 @@ fn poll(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let link = PollLink::new(framing, native::attached(after, session.link.received(), session.form));
-    let Some(carried) = attach(site, session, link.clone(), after, None, Arc::clone(&caller)) else { return };
+    // What another transport had taken, and whether it is gone, the client does not know: it is told at once.
+    let is_first = session.link.visit() == Visit::Lasting;
+    let visiting = (link.clone() as Rc<dyn Link>, Visit::Once);
+    let Some(carried) = attach(site, session, visiting, after, None, Arc::clone(&caller)) else { return };
     let patience = site.live().head_timeout;
     let fields = Fields::of(&headers);
     drop(headers);
     let request = poll::Request { stream, early, fields, afterwards, patience };
     let site = Rc::clone(site);
     tokio::task::spawn_local(async move {
+        // By now the turn is over in which frames that waited were written.
+        if is_first {
+            link.heartbeat();
+        }
         if let Some((stream, early)) = poll::run(request, link, carried).await {
             serve(&site, stream, early, caller);
         }
