@@ -175,9 +175,10 @@ export class Client extends Emitter<ClientEvents> {
     return this.#command('presence_stats', 'presence_stats', { channel });
   }
 
-  /** How long a message to the server and its answer take, milliseconds. */
+  /** How long a message to the server and its answer take, milliseconds. A connection that does not answer is given up. */
   async ping(): Promise<number> {
     const began = performance.now();
+    this.#connector.line?.check(true);
     await this.#command('ping', 'pong', {});
     return performance.now() - began;
   }

@@ -36,8 +36,8 @@ export class Direct implements Line {
     this.#wire.send!(message.text);
   }
 
-  check(): void {
-    this.#watch.check();
+  check(asked?: boolean): void {
+    this.#watch.check(asked);
   }
 
   close(): void {

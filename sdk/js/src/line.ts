@@ -7,8 +7,8 @@ export interface Line {
   /** Whether it takes another message now; `drained` tells when it does again. */
   writable(): boolean;
   send(message: Message): void;
-  /** Asks whether the other side is still there. */
-  check(): void;
+  /** Sees to it that the other side is still there, which must answer now; it was `asked` something, or is asked. */
+  check(asked?: boolean): void;
   /** Ends it for good, without `lost`. */
   close(): void;
   /** Tells the server, if nothing else does, that the page goes away. */

@@ -78,8 +78,8 @@ export class Session implements Line {
     this.#up?.send(message);
   }
 
-  check(): void {
-    this.#current?.watch.check();
+  check(asked?: boolean): void {
+    this.#current?.watch.check(asked);
   }
 
   close(): void {

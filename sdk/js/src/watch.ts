@@ -26,9 +26,9 @@ export class Watch {
     this.#asked = false;
   }
 
-  /** Asks now, because something may have changed. */
-  check(): void {
-    if (this.#ask && !this.#asked) this.#inquire();
+  /** Asks now, because something may have changed, unless someone else has `asked` for an answer already. */
+  check(asked = false): void {
+    if (this.#ask && !this.#asked) this.#inquire(asked);
   }
 
   stop(): void {
@@ -49,9 +49,9 @@ export class Watch {
     else this.#dead();
   }
 
-  #inquire(): void {
+  #inquire(asked = false): void {
     this.#asked = true;
     this.#sleep(this.#answer_ms_max);
-    this.#ask!();
+    if (!asked) this.#ask!();
   }
 }
