@@ -214,7 +214,7 @@ test('a final close is explained, and only the visitor connects again', async ()
 
 test('a command that is refused is told in a line', async () => {
   const visitor = await browser.open(url, { channel: freshChannel() });
-  await visitor.sendRaw('{"id":9007199254740991,"nonsense":{}}');
+  await visitor.sendRaw('{"nonsense":{}}');
   await eventually(async () => assert.match((await visitor.conversation()).join(), /^-- .+ \(10[47]\)$/));
   await visitor.close();
 });

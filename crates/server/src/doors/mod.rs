@@ -235,12 +235,14 @@ async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
             return eventsource::open(site, caller, &request).await;
         }
         "/" if read => page::index(),
+        "/duplex.js" if read => page::script(),
+        "/duplex.mjs" if read => page::module(),
         "/healthz" if read => text(StatusCode::OK, "ok\n"),
         "/readyz" if read && site.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
         "/readyz" if read => {
             text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the server is shutting down\n")
         }
-        "/" | "/sse" | "/healthz" | "/readyz" => not_allowed("GET"),
+        "/" | "/duplex.js" | "/duplex.mjs" | "/sse" | "/healthz" | "/readyz" => not_allowed("GET"),
         _ => text(StatusCode::NOT_FOUND, WHERE),
     })
 }
@@ -268,6 +270,7 @@ fn preflight(methods: &'static str) -> Response<Body> {
 fn welcome_guest(mut reply: Reply, origin: HeaderValue) -> Reply {
     let headers = reply.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("retry-after"));
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     reply
 }
