@@ -1,6 +1,11 @@
 // A TCP relay in front of the server, so that a test can take the network away and give it back.
 import net from 'node:net';
 
+function join([inner, outer]) {
+  inner.pipe(outer);
+  outer.pipe(inner);
+}
+
 export class Gate {
   #target;
   #relay = net.createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
@@ -32,8 +37,24 @@ export class Gate {
     }
   }
 
+  /** Nothing passes any more, of new connections either, until it thaws: nothing is lost. */
+  hold() {
+    this.#state = 'held';
+    this.freeze();
+  }
+
+  thaw() {
+    this.#state = 'open';
+    for (const pair of this.#pairs) join(pair);
+  }
+
   open() {
     this.#state = 'open';
+  }
+
+  /** Resets what is connected; whoever tries again gets through. */
+  breakAll() {
+    this.#drop();
   }
 
   close() {
@@ -53,8 +74,7 @@ export class Gate {
       outer.destroy();
     };
     for (const socket of pair) socket.on('error', end).on('close', end);
-    inner.pipe(outer);
-    outer.pipe(inner);
+    if (this.#state === 'open') join(pair);
   }
 
   #drop() {

@@ -40,13 +40,15 @@ export class Browser {
   }
 
   /** A window of its own, without anything shared with the others, on the page of `url`, live. */
-  async open(url, { channel, name, width = 1280, height = 800, scheme = 'light' } = {}) {
+  async open(url, { channel, name, width = 1280, height = 800, scheme = 'light', expectsOutage = false } = {}) {
     const context = await this.chromium.createBrowserContext();
     const page = await context.newPage();
     const own = new Window(context, page);
+    own.expectsOutage = expectsOutage;
     await page.setViewport({ width, height });
     await own.scheme(scheme);
     await page.evaluateOnNewDocument(keepSockets);
+    await page.evaluateOnNewDocument(noteLive);
     await page.goto(channel === undefined ? url : `${url}/?channel=${encodeURIComponent(channel)}`);
     await own.live();
     if (name) await own.rename(name);
@@ -63,6 +65,17 @@ function keepSockets() {
       window.sockets.push(this);
     }
   };
+}
+
+// Runs in the page: how long it took from being there to being live.
+function noteLive() {
+  const looking = setInterval(() => {
+    const state = document.getElementById('state')?.textContent;
+    if (state) window.there_ms ??= performance.now();
+    if (state !== 'Live') return;
+    window.live_ms = performance.now() - window.there_ms;
+    clearInterval(looking);
+  }, 10);
 }
 
 export class Window {

@@ -1,0 +1,74 @@
+// What a scenario is played on: a server of its own, with tokens and an API key, that can be restarted and killed.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import net from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { eventually } from './window.mjs';
+
+// These stand in server.toml, too.
+const SECRET = 'a secret that only the scenarios know';
+const KEY = 'a key that only the scenarios know';
+const CONFIG = fileURLToPath(new URL('../scenarios/server.toml', import.meta.url));
+
+const base64url = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+/** A token for `user` that is good for so many seconds. */
+export function token(user, seconds) {
+  const now = Date.now() / 1000;
+  const signed = `${base64url({ alg: 'HS256', typ: 'JWT' })}.${base64url({ sub: user, iat: Math.floor(now), exp: now + seconds })}`;
+  return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
+}
+
+async function freePort() {
+  const probe = net.createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+export class Server {
+  #child;
+
+  static async start(program) {
+    const own = new Server();
+    own.program = program;
+    own.port = await freePort();
+    own.url = `http://127.0.0.1:${own.port}`;
+    await own.#run();
+    return own;
+  }
+
+  async #run() {
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DUPLEX_')));
+    this.#child = spawn(this.program, ['serve', '--config', CONFIG, '--listen', `127.0.0.1:${this.port}`], { stdio: 'ignore', env });
+    await eventually(async () => assert.equal((await fetch(`${this.url}/readyz`)).status, 200));
+  }
+
+  async #end(signal) {
+    const ended = once(this.#child, 'exit');
+    this.#child.kill(signal);
+    await ended;
+  }
+
+  async restart(signal) {
+    await this.#end(signal);
+    await this.#run();
+  }
+
+  stop() {
+    return this.#end('SIGKILL');
+  }
+
+  /** Asks the HTTP API as a backend does. */
+  async api(path, body) {
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${KEY}` };
+    const response = await fetch(`${this.url}/api/v1/${path}`, { method: 'POST', headers, body: JSON.stringify(body) });
+    const answer = await response.json();
+    assert.equal(response.status, 200, JSON.stringify(answer));
+    return answer;
+  }
+}
