@@ -121,6 +121,7 @@ fn all(workspace: &Workspace, depth: Depth) -> Vec<Part> {
         part("build", cargo::build),
         part("autobahn", move |w| autobahn::check(w, depth)).after_build(),
     ]);
+    parts.push(part("sdk", suites::sdk).after_build());
     parts.extend(suites::names(workspace).into_iter().map(|name| {
         let suite = name.clone();
         part(&name, move |w| suites::check(w, &suite)).after_build()

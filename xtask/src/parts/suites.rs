@@ -1,6 +1,7 @@
 //! Suites in Node.js: every folder of `conformance/` with a `package.json` is a part, run against a server of its own.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +13,9 @@ use crate::setup::{self, NpmProblem};
 use crate::workspace::Workspace;
 
 const LIMIT: Duration = Duration::from_secs(600);
+
+/// What `sdk/js` is built into for the server to serve.
+const BUNDLES: [&str; 2] = ["duplex.js", "duplex.mjs"];
 
 /// The suite that drives a browser.
 const BROWSER: &str = "browser";
@@ -29,26 +33,79 @@ pub fn names(workspace: &Workspace) -> Vec<String> {
 
 pub fn check(workspace: &Workspace, name: &str) -> Outcome {
     let folder = workspace.root.join("conformance").join(name);
-    // Without a path: how `node --test` reads one differs between versions.
-    let mut node = Command::new("node");
-    node.args(["--test", "--test-reporter=tap"]).current_dir(&folder).env("NO_COLOR", "1");
+    let mut node = node(&folder);
     if name == BROWSER {
         match setup::chromium(workspace) {
             Ok(chromium) => node.env("CHROMIUM", chromium),
             Err(missing) => return Outcome::skip(missing),
         };
     }
-    match setup::npm_packages(workspace, &folder) {
-        Ok(()) => {}
-        Err(NpmProblem::Missing(missing)) => return Outcome::skip(missing),
-        Err(NpmProblem::Failed(note, output)) => return Outcome::fail(format!("npm ci: {note}"), output),
+    match npm_packages(workspace, &folder) {
+        Ok(()) => run(workspace, name, node),
+        Err(outcome) => outcome,
     }
+}
+
+/// The client in `sdk/js`: what it is built into must be what the server was built with, and its tests must pass.
+pub fn sdk(workspace: &Workspace) -> Outcome {
+    const NAME: &str = "sdk";
+    let folder = workspace.root.join("sdk/js");
+    if let Err(outcome) = npm_packages(workspace, &folder) {
+        return outcome;
+    }
+    let bundles =
+        || BUNDLES.map(|bundle| fs::read(workspace.root.join("crates/server/assets").join(bundle)).ok());
+    let committed = bundles();
+    for script in ["build", "size"] {
+        let mut npm = Command::new("npm");
+        npm.args(["run", script]).current_dir(&folder);
+        let finished = process::run(&mut npm, &log(workspace, &format!("{NAME}-{script}")), LIMIT);
+        if !finished.succeeded() {
+            return Outcome::fail(format!("npm run {script}: {}", finished.note()), finished.output);
+        }
+    }
+    if bundles() != committed {
+        let note =
+            "crates/server/assets had other bundles than sdk/js makes; they are there now: commit them";
+        return Outcome::fail(note, "");
+    }
+    run(workspace, NAME, node_with_websocket(&folder))
+}
+
+/// Node.js before 22 has a WebSocket only if asked, and takes everything in a folder `test` for tests, so they are named.
+fn node_with_websocket(folder: &Path) -> Command {
+    let mut node = node(folder);
+    node.env("NODE_OPTIONS", "--experimental-websocket");
+    let tests =
+        fs::read_dir(folder.join("test")).map_or_else(|_| Vec::new(), |files| files.flatten().collect());
+    let names = tests.iter().map(|test| test.file_name().to_string_lossy().into_owned());
+    node.args(names.filter(|name| name.ends_with(".test.mjs")).map(|name| format!("test/{name}")));
+    node
+}
+
+fn node(folder: &Path) -> Command {
+    // Without a path: how `node --test` reads one differs between versions.
+    let mut node = Command::new("node");
+    node.args(["--test", "--test-reporter=tap"]).current_dir(folder).env("NO_COLOR", "1");
+    node
+}
+
+fn npm_packages(workspace: &Workspace, folder: &Path) -> Result<(), Outcome> {
+    setup::npm_packages(workspace, folder).map_err(|problem| match problem {
+        NpmProblem::Missing(missing) => Outcome::skip(missing),
+        NpmProblem::Failed(note, output) => Outcome::fail(format!("npm ci: {note}"), output),
+    })
+}
+
+/// Runs a suite against a server of its own.
+fn run(workspace: &Workspace, name: &str, mut node: Command) -> Outcome {
     let server_log = log(workspace, &format!("{name}-server"));
-    let mut server = match Server::start(&workspace.target.join("debug/duplex"), &[], &server_log) {
+    let program = workspace.target.join("debug/duplex");
+    let mut server = match Server::start(&program, &[], &server_log) {
         Ok(server) => server,
         Err(problem) => return Outcome::fail("no server", problem),
     };
-    node.env("DUPLEX_URL", format!("http://{}", server.address()));
+    node.env("DUPLEX_URL", format!("http://{}", server.address())).env("DUPLEX_PROGRAM", &program);
     let mut outcome = counted(process::run(&mut node, &log(workspace, name), LIMIT));
     if let Some(fault) = server.fault() {
         outcome.failed += 1;
