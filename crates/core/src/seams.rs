@@ -122,6 +122,12 @@ pub trait Link {
     /// little.
     fn admitted(&self) {}
 
+    /// Bytes of what was taken out of the queue and the transport has not taken yet: while there are fewer and fewer, it is
+    /// not stuck.
+    fn unsent_bytes(&self) -> usize {
+        0
+    }
+
     /// Bytes of what was taken out of the queue and is kept nevertheless, since the client may not have got it.
     fn kept_bytes(&self) -> usize {
         0

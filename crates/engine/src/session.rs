@@ -182,6 +182,11 @@ impl Session {
         self.outbox.bytes() + self.kept + self.lag.as_ref().map_or(0, |lag| lag.bytes())
     }
 
+    /// What its transport has not taken, bytes, wherever it is.
+    pub fn unsent(&self) -> usize {
+        self.outbox.bytes() + self.link.unsent_bytes()
+    }
+
     #[inline]
     pub fn mark_dirty(&mut self) -> Queued {
         if self.sending != Sending::Idle {

@@ -108,15 +108,16 @@ impl Shard {
     /// One write of what waits for a session, and what follows from it.
     fn write(&self, state: &mut State, key: SessionKey) {
         let Some(session) = state.sessions.get(key) else { return };
-        let before = session.outbox.bytes();
+        let before = session.stalled.map(|_| session.unsent());
         let sending = session.write(&mut state.outboxes);
-        match (&mut session.stalled, sending) {
-            (Some(since_ms), _) if before > session.outbox.bytes() => *since_ms = state.now_ms,
-            (none @ None, Sending::Blocked) => {
+        let has_taken = before.is_some_and(|before| session.unsent() < before);
+        match &mut session.stalled {
+            Some(since_ms) if has_taken => *since_ms = state.now_ms,
+            none @ None if sending == Sending::Blocked => {
                 *none = Some(state.now_ms);
                 state.stalled.push(key);
             }
-            _ => {}
+            Some(_) | None => {}
         }
         session.follow_transport(&self.settings.get(), key, state.now_ms, &mut state.wheel);
         if sending == Sending::Idle && session.lag.is_some() {

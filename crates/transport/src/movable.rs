@@ -374,6 +374,12 @@ impl Link for MovableLink {
         }
     }
 
+    fn unsent_bytes(&self) -> usize {
+        let state = self.state.borrow();
+        let waiting = state.kept.range(state.given..).map(Bytes::len).sum::<usize>();
+        waiting + state.carrier.as_ref().map_or(0, |carrier| carrier.wire.bytes())
+    }
+
     fn kept_bytes(&self) -> usize {
         let state = self.state.borrow();
         state.kept_bytes + state.carrier.as_ref().map_or(0, |carrier| carrier.wire.bytes())

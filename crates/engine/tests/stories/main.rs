@@ -6,3 +6,4 @@ mod recovery;
 mod identity;
 mod presence;
 mod overload;
+mod away;

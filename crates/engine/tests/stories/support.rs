@@ -151,6 +151,38 @@ impl Story {
         self.shard.writable(self.clients[name].key);
     }
 
+    /// Its transport takes a frame each time it is asked to write; what is behind it has left the outbox nevertheless.
+    pub fn trickle(&self, name: &str) {
+        self.clients[name].link.state.set(State::Trickling);
+        self.shard.writable(self.clients[name].key);
+        self.end_turn();
+    }
+
+    /// Its transport has ended, and another may come.
+    pub fn away(&self, name: &str) {
+        self.clients[name].link.state.set(State::Away);
+        self.shard.left(self.clients[name].key);
+        self.end_turn();
+    }
+
+    /// Another transport has come.
+    pub fn back(&self, name: &str) {
+        self.heard(name);
+        self.unstuck(name);
+    }
+
+    /// From now on its link keeps what it has sent, until [`Self::got_all`].
+    pub fn keep_sent(&self, name: &str) {
+        self.clients[name].link.kept.set(Some(0));
+    }
+
+    /// The client has said that it got everything.
+    pub fn got_all(&self, name: &str) {
+        self.keep_sent(name);
+        self.shard.writable(self.clients[name].key);
+        self.end_turn();
+    }
+
     pub fn dead(&self, name: &str) {
         self.clients[name].link.state.set(State::Dead);
     }
@@ -214,13 +246,19 @@ struct Wire {
     text: RefCell<String>,
     frames: Cell<usize>,
     state: Cell<State>,
+    /// What it took out of the outbox and has not sent.
+    held: RefCell<FrameQueue>,
+    /// Bytes of what it has sent, if it keeps that.
+    kept: Cell<Option<usize>>,
 }
 
 #[derive(Default, Clone, Copy, PartialEq)]
 enum State {
     #[default]
     Open,
+    Trickling,
     Stuck,
+    Away,
     Dead,
 }
 
@@ -236,16 +274,32 @@ impl Link for Wire {
     }
 
     fn write(&self, queue: &mut FrameQueue) -> Written {
-        match self.state.get() {
+        let frames_max = match self.state.get() {
             State::Stuck => return Written::Blocked,
+            State::Away => return Written::Away,
             State::Dead => return Written::Dead,
-            State::Open => {}
-        }
+            State::Trickling => 1,
+            State::Open => usize::MAX,
+        };
+        let held = &mut *self.held.borrow_mut();
         while let Some(frame) = queue.pop() {
+            held.push(frame);
+        }
+        for _ in 0..frames_max {
+            let Some(frame) = held.pop() else { break };
             self.text.borrow_mut().push_str(std::str::from_utf8(&frame).unwrap());
             self.frames.set(self.frames.get() + 1);
+            self.kept.set(self.kept.get().map(|kept| kept + frame.len()));
         }
-        Written::All
+        if held.is_empty() { Written::All } else { Written::Blocked }
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.held.borrow().bytes()
+    }
+
+    fn kept_bytes(&self) -> usize {
+        self.held.borrow().bytes() + self.kept.get().unwrap_or(0)
     }
 
     fn farewell(&self, reason: &'static CloseReason, _: &str) -> Option<Bytes> {
