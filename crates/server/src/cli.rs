@@ -1,5 +1,8 @@
 //! The command line.
 
+mod publish;
+mod remote;
+mod subscribe;
 mod token;
 
 use std::io::IsTerminal;
@@ -24,6 +27,8 @@ pub fn run() -> ExitCode {
             Ok(())
         }
         Some(("token", given)) => token::mint(given),
+        Some(("pub", given)) => return publish::run(given),
+        Some(("sub", given)) => return subscribe::run(given),
         Some((_, given)) => serve(given),
         None => {
             serve(&command().get_matches_from(["duplex", "serve"]).remove_subcommand().expect("just named").1)
@@ -53,6 +58,8 @@ fn command() -> Command {
                 Arg::new("page").value_parser(["configuration", "errors"]).default_value("configuration"),
             ),
         )
+        .subcommand(publish::command())
+        .subcommand(subscribe::command())
         .subcommand(token::command())
 }
 
