@@ -247,7 +247,7 @@ impl Client {
 
     async fn ask<T: for<'a> Deserialize<'a>>(&self, command: Command) -> Result<T, CommandError> {
         let (asker, answer) = oneshot::channel();
-        let gone = || CommandError::Closed(End::closed());
+        let gone = || CommandError::Closed(self.listeners.end());
         // Where many commands wait already, this is where those who ask wait.
         match timeout(self.times.command, self.asks.send(Ask { command, asker })).await {
             Ok(sent) => sent.map_err(|_| gone())?,

@@ -87,6 +87,14 @@ impl Listeners {
         ClientEvents { inbox }
     }
 
+    /// Why the client is closed.
+    pub fn end(&self) -> End {
+        match &self.standing().last {
+            Some(ClientEvent::Closed(end)) => end.clone(),
+            _ => End::closed(),
+        }
+    }
+
     pub fn tell(&self, event: &ClientEvent) {
         let mut standing = self.standing();
         let told = |inbox: &Weak<Inbox<ClientEvent>>| {
