@@ -4,11 +4,15 @@ use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Arg, ArgMatches};
-use duplex_client::{Client, ConnectError, Options, Token, Transport};
+use duplex_client::{Client, ConnectError, Options, Times, Token, Transport};
 
 const URL: &str = "http://127.0.0.1:8000";
+
+/// Somebody sits before it: long enough for a poll behind a bad proxy, and for a try again.
+const CONNECT_MAX: Duration = Duration::from_secs(4);
 
 /// Why a command did not do what it was asked to, in a sentence that says what to do.
 #[derive(Debug)]
@@ -65,7 +69,8 @@ fn options(given: &ArgMatches) -> Options {
     let token = text("token").filter(|token| !token.is_empty()).cloned().map_or(Token::None, Token::Fixed);
     let chosen = text("transport").and_then(|name| name.parse().ok());
     let transports = chosen.map_or(Transport::ALL.to_vec(), |transport| vec![transport]);
-    Options { token, transports, ..Options::default() }
+    let times = Times { connect: CONNECT_MAX, ..Times::default() };
+    Options { token, transports, times, ..Options::default() }
 }
 
 fn unreachable(given: &ArgMatches, error: &ConnectError) -> Failure {
