@@ -19,9 +19,9 @@
 //! # }
 //! ```
 //!
-//! Inside, what is decided is a value without I/O and without a clock: [`conversation`] (commands, answers, subscriptions),
-//! [`line`] (a WebSocket or a session that transports carry in turns) and [`connector`] (when to come back, and by what).
-//! One [`task`] for each client feeds them; beside it there are only tasks that move bytes ([`wire`]).
+//! Inside, what is decided is a value without I/O and without a clock: `conversation` (commands, answers, subscriptions),
+//! `line` (a WebSocket or a session that transports carry in turns) and `connector` (when to come back, and by what).
+//! One `task` for each client feeds them; beside it there are only tasks that move bytes (`wire`).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -55,6 +55,8 @@ pub use error::{CommandError, ConnectError, End, Refusal, SubscribeError};
 pub use event::{ClientEvent, ClientEvents};
 pub use form::Form;
 pub use message::{Message, Payload};
-pub use options::{Options, Times, Token, TokenError, TokenReason, TokenRequest, Transport};
+pub use options::{
+    Options, Times, Token, TokenError, TokenReason, TokenRequest, TokenSource, Transport, UnknownTransport,
+};
 pub use publication::{Member, Position, PositionError, Publication};
 pub use subscription::{Event, SubscribeOptions, Subscription};
