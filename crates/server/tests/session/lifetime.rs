@@ -45,6 +45,17 @@ fn a_session_that_nothing_carries_lives_for_as_long_as_is_set() {
 }
 
 #[test]
+fn a_session_that_is_never_carried_lives_no_longer_though_it_was_never_sent_anything() {
+    let settings = Settings { linger_ms: 300, heartbeat_ms: 300_000, ..options().settings };
+    let server = with(settings);
+    for form in [JSON, Form::Packed] {
+        Session::open(server.address, "", form, Some(&json!({ "connect": {} })));
+    }
+    eventually_closed(&server, &CloseReason::ABSENT, 2);
+    server.settle(GONE);
+}
+
+#[test]
 fn whoever_comes_back_in_time_hears_why_the_session_has_ended() {
     let server = with(Settings { linger_ms: 300, close_ms: 20_000, ..options().settings });
     for (count, way) in (1..).zip(JSON.ways()) {

@@ -219,6 +219,8 @@ fn begin(
     let key = site.shard.open(opening);
     let session = Found { link, key, form };
     site.sessions.add(token.secret, &session);
+    // Nothing carries it yet, which is learnt by writing: its first message need not be answered.
+    site.shard.writable(key);
     if !first.is_empty() {
         session.link.arrive(None);
         receive(site, &session, &first)?;
