@@ -14,3 +14,4 @@ mod compression;
 mod messages;
 mod commands;
 mod waiting;
+mod polling;

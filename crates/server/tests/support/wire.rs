@@ -173,10 +173,15 @@ impl Wire {
 
     /// Reads once. Panics if nothing comes in time.
     pub fn fill(&mut self) -> Fill {
+        self.fill_little(16 << 10)
+    }
+
+    /// The same, but no more than so many bytes.
+    pub fn fill_little(&mut self, bytes_max: usize) -> Fill {
         let left = self.deadline.saturating_duration_since(Instant::now());
         assert!(!left.is_zero(), "not within {PATIENCE:?}; unread: {:?}", self.shown());
         self.stream.set_read_timeout(Some(left)).expect("the time left is not zero");
-        let mut buffer = [0; 16 << 10];
+        let mut buffer = vec![0; bytes_max];
         match self.stream.read(&mut buffer) {
             Ok(0) => Fill::End,
             Ok(length) => {
