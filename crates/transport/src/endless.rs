@@ -103,6 +103,8 @@ impl Link for EndlessLink {
     }
 
     fn abort(&self) {
+        // A browser repeats a request that was not answered at all.
+        let _ = socket::write_all(&self.stream, &mut self.head.borrow_mut());
         if self.stage.get() == Stage::Ending {
             // Time is over. What it has not taken would stay in the kernel for as long as it takes nothing.
             let _ = self.stream.set_zero_linger();

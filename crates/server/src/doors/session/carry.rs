@@ -278,8 +278,9 @@ fn poll(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let link = PollLink::new(framing, native::attached(after, session.link.received(), session.form));
-    // What another transport had taken, and whether it is gone, the client does not know: it is told at once.
-    let is_first = session.link.visit() == Visit::Lasting;
+    // What another transport had taken, and whether it is gone, the client does not know: it is told at once. In a session
+    // that is closed there is nothing to wait for.
+    let is_urgent = session.link.visit() == Visit::Lasting || !site.shard.is_live(session.key);
     let visiting = (link.clone() as Rc<dyn Link>, Visit::Once);
     let Some(carried) = attach(site, session, visiting, after, None, Arc::clone(&caller)) else { return };
     let patience = site.live().head_timeout;
@@ -289,7 +290,7 @@ fn poll(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     let site = Rc::clone(site);
     tokio::task::spawn_local(async move {
         // By now the turn is over in which frames that waited were written.
-        if is_first {
+        if is_urgent {
             link.heartbeat();
         }
         if let Some((stream, early)) = poll::run(request, link, carried).await {
