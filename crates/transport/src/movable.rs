@@ -169,11 +169,14 @@ impl MovableLink {
     /// It cannot have.
     pub fn acknowledge(&self, after: u64) -> Result<(), CountError> {
         let state = &mut *self.state.borrow_mut();
-        match state.check(after, state.given) {
+        let after = match state.check(after, state.kept.len()) {
             // What it has not got of frames that are gone, another request may ask for.
-            Err(CountError::Lost) => Ok(()),
-            checked => checked.map(|after| state.forget(after)),
-        }
+            Err(CountError::Lost) => return Ok(()),
+            checked => checked?,
+        };
+        // What it has from the carrier before, this one brings again: both ends count what comes.
+        state.forget(after.min(state.before + state.given as u64));
+        Ok(())
     }
 
     /// The carrier of this turn is gone. Says whether it was the one that carried the session.
@@ -551,6 +554,19 @@ mod tests {
         assert_eq!(play.link.check(4), Ok(4));
         assert_eq!(play.link.check(6), Err(CountError::Ahead { sent: 5 }));
         assert_eq!(play.link.acknowledge(6), Err(CountError::Ahead { sent: 5 }));
+    }
+
+    #[test]
+    fn what_was_got_from_the_carrier_before_may_be_said_and_comes_again() {
+        let mut play = Play::new(0, 1 << 20);
+        play.move_over().expect("it begins");
+        play.wire.room.set(9);
+        (0..5).for_each(|_| play.send());
+        play.wire.taken.take();
+        play.move_over().expect("none of it had arrived then");
+        assert_eq!(play.link.acknowledge(5), Ok(()));
+        play.finish().expect("nothing was forgotten");
+        assert_eq!(play.seen, [0, 1, 2, 3, 4]);
     }
 
     #[test]
