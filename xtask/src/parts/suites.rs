@@ -35,6 +35,8 @@ pub fn check(workspace: &Workspace, name: &str) -> Outcome {
     let folder = workspace.root.join("conformance").join(name);
     let mut node = node(&folder);
     if name == BROWSER {
+        // One browser at a time is enough for a small machine.
+        node.arg("--test-concurrency=1");
         match setup::chromium(workspace) {
             Ok(chromium) => node.env("CHROMIUM", chromium),
             Err(missing) => return Outcome::skip(missing),
