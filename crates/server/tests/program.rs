@@ -58,6 +58,8 @@ fn a_second_signal_ends_it_at_once() {
     let mut program = Program::start(&[]);
     // Does not answer the close frame, so that the server waits.
     let mut stubborn = Wire::websocket(program.address, "/ws?channels=a", "");
+    // Before that it is no client yet, and nothing is waited for.
+    assert!(stubborn.text().contains("connected"));
     program.signal("-TERM");
     while !matches!(stubborn.next(), Incoming::Close(Some(1012), _)) {}
     program.signal("-TERM");
