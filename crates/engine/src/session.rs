@@ -106,7 +106,7 @@ pub(crate) enum Sending {
 }
 
 impl Sending {
-    /// Whether what is put into the outbox stays there for now.
+    /// Whether what is put into the outbox stays there until the transport says something.
     pub fn is_stuck(self) -> bool {
         matches!(self, Self::Blocked | Self::Away)
     }
@@ -223,16 +223,13 @@ impl Session {
         self.wait_until(due_ms, key, wheel);
     }
 
-    /// Notes whether its transport has come or gone since it was last asked to write.
-    pub fn follow_transport(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) {
-        let changed = match self.phase {
+    /// Whether its transport has come or gone, by what became of the last write, and its phase does not say so yet.
+    #[inline]
+    pub fn has_another_transport(&self) -> bool {
+        match self.phase {
             Phase::Live | Phase::Pinged => self.sending == Sending::Away,
             Phase::Away => self.sending != Sending::Away,
             Phase::Opening | Phase::Closing => false,
-        };
-        if changed {
-            self.heard_ms = now_ms;
-            self.live(settings, key, wheel);
         }
     }
 

@@ -119,7 +119,10 @@ impl Shard {
             }
             Some(_) | None => {}
         }
-        session.follow_transport(&self.settings.get(), key, state.now_ms, &mut state.wheel);
+        if session.has_another_transport() {
+            session.heard_ms = state.now_ms;
+            session.live(&self.settings.get(), key, &mut state.wheel);
+        }
         if sending == Sending::Idle && session.lag.is_some() {
             self.catch_up(state, key);
         }
