@@ -22,7 +22,7 @@ const TEMPORARY: [u16; 4] = [100, 108, 111, 114];
 const ALREADY_SUBSCRIBED: u16 = 105;
 const TOKEN_EXPIRED: u16 = 109;
 
-/// Whether the server must be told that a channel is not wanted any more, or not for now.
+/// Whether the server must be told to send no more of a channel: nobody wants it, or its reader has to catch up.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Leave {
     No,
@@ -63,7 +63,7 @@ enum Phase {
     Live,
     /// Its inbox was full: nothing is wanted until its reader has read all.
     Lagging,
-    /// Refused for now.
+    /// Refused with an error that may pass; asked for again at this time.
     Again(Instant),
 }
 
@@ -178,7 +178,7 @@ impl Channels {
         }
     }
 
-    /// How often in a row the channel was refused for now.
+    /// How often in a row the channel was refused with an error that may pass.
     pub fn failures(&self, name: &str) -> u32 {
         self.by_name.get(name).map_or(0, |channel| channel.failures)
     }
