@@ -342,7 +342,7 @@ async fn run_shard(
     mut sockets: mpsc::Receiver<(TcpStream, SocketAddr, Seat)>,
     errands: mpsc::Receiver<Errand>,
 ) {
-    tokio::task::spawn_local(run_errands(Rc::clone(&site), errands));
+    tokio::task::spawn_local(doors::run_errands(Rc::clone(&site), errands));
     let turns = tokio::task::spawn_local(Rc::clone(&site.shard).turns());
     let ticks = tokio::task::spawn_local(ticks(Rc::clone(&site.shard)));
     loop {
@@ -371,13 +371,6 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     };
     let caller = Arc::new(Caller { peer: peer.ip(), seat });
     doors::serve(site, stream, Bytes::new(), caller);
-}
-
-/// Also while the server stops: sessions end in an orderly way.
-async fn run_errands(site: Rc<Site>, mut errands: mpsc::Receiver<Errand>) {
-    while let Some(errand) = errands.recv().await {
-        site.run(errand);
-    }
 }
 
 async fn ticks(shard: Rc<Shard>) {

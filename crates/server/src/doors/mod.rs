@@ -1,6 +1,7 @@
 //! Doors: where a protocol meets a transport, and the paths they stand at.
 
 mod client;
+mod errand;
 mod echo;
 mod eventsource;
 mod native;
@@ -30,7 +31,8 @@ use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
 use crate::{page, query};
 pub(crate) use client::{Caller, Seat};
-pub(crate) use session::{Errand, Registry};
+pub(crate) use errand::{Errand, run as run_errands};
+pub(crate) use session::Registry;
 
 /// Publications as native frames over WebSocket.
 const NATIVE: EncodingId = EncodingId(0);

@@ -18,20 +18,20 @@ use hyper::body::{Body as _, Incoming};
 use tokio::net::TcpStream;
 
 use super::registry::Found;
-use super::{Errand, NotTaken, SessionToken};
+use super::{NotTaken, SessionToken};
 use crate::doors::{Caller, Site, endless_headers, serve};
 use crate::query;
 
 /// How a response carries frames down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(super) enum Way {
     Events,
     Stream,
     Poll,
 }
 
 /// A transport for a session, apart from its socket.
-pub(crate) struct Carry {
+struct Carry {
     token: SessionToken,
     after: u64,
     early: Bytes,
@@ -95,24 +95,17 @@ pub(in crate::doors) fn by_websocket(
 
 /// Brings a socket to the shard of the session.
 fn bring(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
-    if carry.token.shard == site.id {
+    if site.is_place_of(carry.token.shard) {
         return here(site, stream, carry);
     }
-    let Some(errands) = site.errands.get(carry.token.shard.index()) else {
-        return refuse(site, stream, carry, &NotTaken::NoSession);
-    };
-    let permit = match errands.try_reserve() {
-        Ok(permit) => permit,
-        Err(_) => return refuse(site, stream, carry, &NotTaken::Busy),
-    };
-    match stream.into_std() {
-        Ok(stream) => permit.send(Errand::Carry(stream, carry)),
-        Err(error) => tracing::warn!(%error, "cannot bring a connection to its shard"),
+    let carried = site.move_socket(carry.token.shard, stream, carry, here);
+    if let Err((stream, carry)) = carried {
+        refuse(site, stream, carry, &NotTaken::Busy);
     }
 }
 
 /// The socket is on the session's shard.
-pub(super) fn here(site: &Rc<Site>, stream: TcpStream, mut carry: Carry) {
+fn here(site: &Rc<Site>, stream: TcpStream, mut carry: Carry) {
     carry.caller.seat.move_to(&site.taken);
     let Some(session) = site.sessions.find(&carry.token.secret) else {
         return refuse(site, stream, carry, &NotTaken::NoSession);

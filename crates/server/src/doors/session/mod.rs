@@ -17,9 +17,7 @@ use duplex_transport::movable::{Arrival, CountError, Kind, MovableLink};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Serialize;
-use tokio::sync::oneshot;
 
-pub(crate) use carry::Carry;
 pub(super) use carry::by_websocket;
 pub(crate) use registry::{Registry, Secret, SessionToken};
 
@@ -28,15 +26,8 @@ use self::registry::{Found, Guard};
 use super::{Admission, BARE, BARE_MESSAGE_PACK, Caller, Counted, Site, admit, not_allowed, preflight};
 use crate::query;
 
-/// What a request wants done on the shard of its session.
-pub(crate) enum Errand {
-    Take(Secret, Upward, oneshot::Sender<Result<(), NotTaken>>),
-    End(Secret, oneshot::Sender<Result<(), NotTaken>>),
-    Carry(std::net::TcpStream, Carry),
-}
-
 /// A message of a client, or only its count of frames.
-pub(crate) struct Upward {
+struct Upward {
     number: Option<u64>,
     after: Option<u64>,
     form: Option<Form>,
@@ -45,7 +36,7 @@ pub(crate) struct Upward {
 
 /// Why a message was not taken. The text is the answer's.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotTaken {
+enum NotTaken {
     #[error("there is no such session, or none any more; open another with POST /session")]
     NoSession,
     #[error("message {next} is next, since {received} have arrived; send the missing ones first", next = received + 1)]
@@ -257,10 +248,10 @@ async fn take(site: &Rc<Site>, token: SessionToken, request: Request<Incoming>) 
         let form = form(request.headers())?;
         let body = body(site, request, site.live().bodies.bytes_max).await?;
         let upward = Upward { number, after, form, body };
-        if token.shard == site.id {
+        if site.is_place_of(token.shard) {
             return take_here(site, &token.secret, upward);
         }
-        site.send(token.shard, |answer| Errand::Take(token.secret, upward, answer)).await
+        done_there(site, token, |site, secret| take_here(site, secret, upward)).await
     };
     done(taken.await)
 }
@@ -315,10 +306,10 @@ fn receive(site: &Rc<Site>, session: &Found, body: &[u8]) -> Result<(), NotTaken
 
 /// `DELETE /session/S`.
 async fn ended(site: &Rc<Site>, token: SessionToken) -> Response<Body> {
-    if token.shard == site.id {
+    if site.is_place_of(token.shard) {
         return done(end_here(site, &token.secret));
     }
-    done(site.send(token.shard, |answer| Errand::End(token.secret, answer)).await)
+    done(done_there(site, token, end_here).await)
 }
 
 fn end_here(site: &Rc<Site>, secret: &Secret) -> Result<(), NotTaken> {
@@ -330,29 +321,12 @@ fn end_here(site: &Rc<Site>, secret: &Secret) -> Result<(), NotTaken> {
     Ok(())
 }
 
-impl Site {
-    /// Has an errand done on another shard, and waits for what becomes of it.
-    async fn send(
-        &self,
-        shard: duplex_core::ShardId,
-        errand: impl FnOnce(oneshot::Sender<Result<(), NotTaken>>) -> Errand,
-    ) -> Result<(), NotTaken> {
-        let (answer, answered) = oneshot::channel();
-        let errands = self.errands.get(shard.index()).ok_or(NotTaken::NoSession)?;
-        errands.try_send(errand(answer)).map_err(|_| NotTaken::Busy)?;
-        answered.await.unwrap_or(Err(NotTaken::Busy))
-    }
-
-    /// Does what a request on another shard wants done here.
-    pub fn run(self: &Rc<Self>, errand: Errand) {
-        // Whoever does not wait for the answer any more has gone.
-        match errand {
-            Errand::Take(secret, upward, answer) => drop(answer.send(take_here(self, &secret, upward))),
-            Errand::End(secret, answer) => drop(answer.send(end_here(self, &secret))),
-            Errand::Carry(stream, carry) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => carry::here(self, stream, carry),
-                Err(error) => tracing::warn!(%error, "cannot carry a session"),
-            },
-        }
-    }
+/// Has something done on the shard of a session, and waits for what becomes of it.
+async fn done_there(
+    site: &Site,
+    token: SessionToken,
+    act: impl FnOnce(&Rc<Site>, &Secret) -> Result<(), NotTaken> + Send + 'static,
+) -> Result<(), NotTaken> {
+    let answer = site.ask(token.shard, move |site| act(site, &token.secret));
+    answer.ok_or(NotTaken::Busy)?.await.unwrap_or(Err(NotTaken::Busy))
 }
