@@ -1,3 +1,5 @@
+use std::fmt;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -8,6 +10,12 @@ const DEPTH_MAX: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
 pub enum JsonError {
+    #[error("has {count} binary values; at most {BINARY_MAX} are allowed")]
+    TooManyBinary { count: usize },
+    #[error(
+        "has a key \"_placeholder\" beside binary values, which Socket.IO clients would take for one; rename it"
+    )]
+    Placeholder,
     #[error("is nested more than {DEPTH_MAX} levels deep; flatten it")]
     TooDeep,
     #[error("has a number outside the range of a 64-bit float at byte {at}; send it as a string")]
@@ -16,24 +24,71 @@ pub enum JsonError {
     LoneSurrogate { at: usize },
 }
 
+/// Most binary values in one payload: official Socket.IO clients break off the connection beyond it.
+const BINARY_MAX: usize = 10;
+
+/// A string literal of a JSON text, with its quotes, that stands for binary data: padded standard Base64 (RFC 4648, 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Span {
+    pub start: usize,
+    pub end: usize,
+}
+
 /// JSON text that every receiver can parse: it passes through as it was written.
+///
+/// Binary data is a string of Base64 in it, for protocols that have nothing better; which strings those are is known, so
+/// that the others can send bytes.
 ///
 /// Right grammar alone is not enough: parsers differ in what they do with deep nesting, numbers no float can hold and
 /// unpaired surrogates, so such a value would break some subscribers and not others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Json(Bytes);
+#[derive(Clone, PartialEq, Eq)]
+pub struct Json {
+    text: Bytes,
+    binary: Box<[Span]>,
+}
 
 impl Json {
     /// Checks `raw`, whose grammar the type proves, and copies it.
     pub fn check(raw: &RawValue) -> Result<Self, JsonError> {
+        Self::check_with_binary(raw, Vec::new())
+    }
+
+    /// The same; the strings at `binary`, in order, stand for binary data.
+    ///
+    /// # Errors
+    /// It cannot be passed on.
+    pub fn check_with_binary(raw: &RawValue, binary: Vec<Span>) -> Result<Self, JsonError> {
         let text = raw.get();
         scan(text.as_bytes())?;
-        Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
+        if binary.len() > BINARY_MAX {
+            return Err(JsonError::TooManyBinary { count: binary.len() });
+        }
+        if !binary.is_empty() && text.contains("\"_placeholder\"") {
+            return Err(JsonError::Placeholder);
+        }
+        Ok(Self { text: Bytes::copy_from_slice(text.as_bytes()), binary: binary.into() })
+    }
+
+    /// Strings that stand for binary data, in order.
+    pub fn binary(&self) -> &[Span] {
+        &self.binary
     }
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).expect("a Json is made from a str only")
+        std::str::from_utf8(&self.text).expect("a Json is made from a str only")
+    }
+}
+
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_tuple("Json");
+        shown.field(&self.as_str());
+        if !self.binary.is_empty() {
+            shown.field(&self.binary);
+        }
+        shown.finish()
     }
 }
 

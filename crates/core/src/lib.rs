@@ -22,7 +22,7 @@ pub use budget::{Budget, Rate, Spent};
 pub use close::{CloseReason, Return};
 pub use command::{Answer, Command, Detail, Recovered, Ticket};
 pub use identity::{Action, Grants, Identity, Pattern, UserId};
-pub use json::{Json, JsonError};
+pub use json::{Json, JsonError, Span};
 pub use names::{
     ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, NameError, ShardId, ShardSet, Tags,
 };

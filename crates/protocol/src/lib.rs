@@ -9,6 +9,8 @@
 pub mod native;
 pub mod eventsource;
 pub mod echo;
+pub mod engineio;
+mod msgpack;
 mod publication;
 mod history;
 mod presence;

@@ -1,7 +1,6 @@
 //! The native protocol, in JSON or MessagePack: see `docs/protocol.md`.
 
 mod frame;
-mod msgpack;
 mod request;
 
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use duplex_core::{
     Protocol, Publication, Recovered, Refusal, Step, Steps, Ticket,
 };
 
+use crate::msgpack;
 use frame::Id;
 use request::{Introduction, Request};
 

@@ -1,8 +1,11 @@
-//! MessagePack to JSON and back, so that the protocol is written once: what `duplex.v1.msgpack` says is the same JSON in
-//! another form (<https://github.com/msgpack/msgpack/blob/master/spec.md>).
+//! MessagePack to JSON and back, so that protocols are written once: what they say in it is the same JSON in another form
+//! (<https://github.com/msgpack/msgpack/blob/master/spec.md>).
 
 use std::fmt;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use duplex_core::Span;
 use serde::Serialize;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
@@ -42,13 +45,39 @@ pub(crate) enum MessagePackError {
 /// The text is always shorter than six times the message (an escaped control character, `false,`), so a caller who
 /// limits messages may give that. Duplicate keys are left to the reader of the JSON.
 pub(crate) fn to_json(message: &[u8], bytes_max: usize) -> Result<String, Error> {
-    let json = Vec::with_capacity(message.len().saturating_mul(2).min(bytes_max));
-    let mut reader = Reader { message, at: 0, json, bytes_max };
-    reader.value(0)?;
-    reader.within_limit(0)?;
-    match reader.at == message.len() {
-        true => Ok(String::from_utf8(reader.json).expect("texts were checked, the rest is ASCII")),
-        false => Err(Error::Trailing { at: reader.at }),
+    Reader::new(message, bytes_max, Binary::Refused).all()
+}
+
+/// The same; binary data becomes strings of Base64, whose places are told.
+pub(crate) fn to_json_and_binary(message: &[u8], bytes_max: usize) -> Result<(String, Vec<Span>), Error> {
+    let mut reader = Reader::new(message, bytes_max, Binary::At(Vec::new()));
+    let json = reader.all()?;
+    match reader.binary {
+        Binary::At(spans) => Ok((json, spans)),
+        Binary::Refused => Ok((json, Vec::new())),
+    }
+}
+
+/// What becomes of binary data.
+enum Binary {
+    Refused,
+    At(Vec<Span>),
+}
+
+impl<'a> Reader<'a> {
+    fn new(message: &'a [u8], bytes_max: usize, binary: Binary) -> Self {
+        let json = Vec::with_capacity(message.len().saturating_mul(2).min(bytes_max));
+        Self { message, at: 0, json, bytes_max, binary }
+    }
+
+    fn all(&mut self) -> Result<String, Error> {
+        self.value(0)?;
+        self.within_limit(0)?;
+        match self.at == self.message.len() {
+            true => Ok(String::from_utf8(std::mem::take(&mut self.json))
+                .expect("texts were checked, the rest is ASCII")),
+            false => Err(Error::Trailing { at: self.at }),
+        }
     }
 }
 
@@ -57,6 +86,7 @@ struct Reader<'a> {
     at: usize,
     json: Vec<u8>,
     bytes_max: usize,
+    binary: Binary,
 }
 
 /// A value up to what it holds; `usize` counts bytes of a text, elements of an array, pairs of a map.
@@ -69,7 +99,7 @@ enum Head {
     Text(usize),
     Array(usize),
     Map(usize),
-    Binary,
+    Binary(usize),
     Extension,
     Reserved,
 }
@@ -91,7 +121,7 @@ impl<'a> Reader<'a> {
             Head::Map(count) if count > self.rest() / 2 => Err(Error::Truncated { at }),
             Head::Array(count) => self.list(count, b"[]", |reader| reader.value(depth + 1)),
             Head::Map(count) => self.list(count, b"{}", |reader| reader.pair(depth + 1)),
-            Head::Binary => Err(Error::Binary { at }),
+            Head::Binary(length) => self.binary(length, at),
             Head::Extension => Err(Error::Extension { at }),
             Head::Reserved => Err(Error::NoMarker { at }),
         }
@@ -132,6 +162,18 @@ impl<'a> Reader<'a> {
         self.write(text, head_at)
     }
 
+    fn binary(&mut self, length: usize, head_at: usize) -> Result<(), Error> {
+        let bytes = self.bytes(length);
+        let Binary::At(spans) = &mut self.binary else { return Err(Error::Binary { at: head_at }) };
+        let bytes = bytes.ok_or(Error::Truncated { at: head_at })?;
+        let start = self.json.len();
+        self.json.push(b'"');
+        self.json.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes());
+        self.json.push(b'"');
+        spans.push(Span { start, end: self.json.len() });
+        self.within_limit(head_at)
+    }
+
     fn write<T: Serialize + ?Sized>(&mut self, value: &T, at: usize) -> Result<(), Error> {
         serde_json::to_writer(&mut self.json, value).expect("a scalar is JSON and a Vec takes all");
         self.within_limit(at)
@@ -156,7 +198,7 @@ impl<'a> Reader<'a> {
             0xc0 => Head::Nil,
             0xc1 => Head::Reserved,
             0xc2 | 0xc3 => Head::Bool(marker == 0xc3),
-            0xc4..=0xc6 => Head::Binary,
+            0xc4..=0xc6 => Head::Binary(self.unsigned(1 << (marker - 0xc4))? as usize),
             0xc7..=0xc9 | 0xd4..=0xd8 => Head::Extension,
             0xca => Head::Float(f32::from_bits(self.unsigned(4)? as u32).into()),
             0xcb => Head::Float(f64::from_bits(self.unsigned(8)?)),
@@ -198,9 +240,14 @@ impl<'a> Reader<'a> {
 /// If `json` is not JSON that a [`duplex_core::Json`] may hold, in an envelope of ours: what comes from outside is
 /// checked before it gets here.
 pub(crate) fn from_json(json: &str) -> Vec<u8> {
+    from_json_and_binary(json, &[])
+}
+
+/// The same; the strings at `binary`, in order, are Base64 of what becomes binary data.
+pub(crate) fn from_json_and_binary(json: &str, binary: &[Span]) -> Vec<u8> {
     let mut message = Vec::with_capacity(json.len());
     let mut reader = serde_json::Deserializer::from_str(json);
-    Writer(&mut message)
+    Writer { message: &mut message, source: json, binary }
         .deserialize(&mut reader)
         .and_then(|()| reader.end())
         .expect("what we write, and what was checked, is JSON");
@@ -208,17 +255,53 @@ pub(crate) fn from_json(json: &str) -> Vec<u8> {
 }
 
 /// Appends the value that is read.
-struct Writer<'a>(&'a mut Vec<u8>);
+struct Writer<'a> {
+    message: &'a mut Vec<u8>,
+    /// What is read, and where it is binary data.
+    source: &'a str,
+    binary: &'a [Span],
+}
 
 impl Writer<'_> {
+    /// For a value within this one.
+    fn inner(&mut self) -> Writer<'_> {
+        Writer { message: self.message, source: self.source, binary: self.binary }
+    }
+
+    /// The binary data that a string of the source stands for.
+    fn decoded(&self, text: &str) -> Option<Vec<u8>> {
+        if self.binary.is_empty() {
+            return None;
+        }
+        let start = (text.as_ptr() as usize).wrapping_sub(self.source.as_ptr() as usize);
+        let found = self.binary.binary_search_by_key(&start, |span| span.start + 1).ok()?;
+        (self.binary[found].end == start + text.len() + 1).then(|| BASE64_STANDARD.decode(text).ok())?
+    }
+
+    fn bytes(self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).expect("a message is smaller than 4 GiB");
+        match length {
+            0..=0xff => self.message.extend([0xc4, length as u8]),
+            0x100..=0xffff => {
+                self.message.push(0xc5);
+                self.message.extend_from_slice(&(length as u16).to_be_bytes());
+            }
+            _ => {
+                self.message.push(0xc6);
+                self.message.extend_from_slice(&length.to_be_bytes());
+            }
+        }
+        self.message.extend_from_slice(bytes);
+    }
+
     fn marked<const N: usize>(self, marker: u8, value: [u8; N]) {
-        self.0.push(marker);
-        self.0.extend_from_slice(&value);
+        self.message.push(marker);
+        self.message.extend_from_slice(&value);
     }
 
     fn unsigned(self, value: u64) {
         match value {
-            0..=0x7f => self.0.push(value as u8),
+            0..=0x7f => self.message.push(value as u8),
             0x80..=0xff => self.marked(0xcc, [value as u8]),
             0x100..=0xffff => self.marked(0xcd, (value as u16).to_be_bytes()),
             0x1_0000..=0xffff_ffff => self.marked(0xce, (value as u32).to_be_bytes()),
@@ -228,7 +311,7 @@ impl Writer<'_> {
 
     fn negative(self, value: i64) {
         match value {
-            -0x20.. => self.0.push(value as u8),
+            -0x20.. => self.message.push(value as u8),
             -0x80.. => self.marked(0xd0, [value as u8]),
             -0x8000.. => self.marked(0xd1, (value as i16).to_be_bytes()),
             -0x8000_0000.. => self.marked(0xd2, (value as i32).to_be_bytes()),
@@ -242,11 +325,11 @@ impl Writer<'_> {
         let count = u32::try_from(count).expect("a message is smaller than 4 GiB");
         let [_, _, high, low] = count.to_be_bytes();
         match count {
-            0..=0xf => self.0[start] = short | low,
-            0x10..=0xffff => drop(self.0.splice(start..=start, [wide, high, low])),
+            0..=0xf => self.message[start] = short | low,
+            0x10..=0xffff => drop(self.message.splice(start..=start, [wide, high, low])),
             _ => {
-                self.0[start] = wide + 1;
-                self.0.splice(start + 1..start + 1, count.to_be_bytes());
+                self.message[start] = wide + 1;
+                self.message.splice(start + 1..start + 1, count.to_be_bytes());
             }
         }
     }
@@ -268,12 +351,12 @@ impl<'de> Visitor<'de> for Writer<'_> {
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        self.0.push(0xc0);
+        self.message.push(0xc0);
         Ok(())
     }
 
     fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.0.push(0xc2 | u8::from(value));
+        self.message.push(0xc2 | u8::from(value));
         Ok(())
     }
 
@@ -295,33 +378,44 @@ impl<'de> Visitor<'de> for Writer<'_> {
         Ok(())
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+    /// A string without escapes, where it stands in the source.
+    fn visit_borrowed_str<E: serde::de::Error>(self, text: &'de str) -> Result<(), E> {
+        match self.decoded(text) {
+            Some(bytes) => {
+                self.bytes(&bytes);
+                Ok(())
+            }
+            None => self.visit_str(text),
+        }
+    }
+
+    fn visit_str<E>(mut self, text: &str) -> Result<(), E> {
         let length = u32::try_from(text.len()).expect("a message is smaller than 4 GiB");
         match length {
-            0..=0x1f => self.0.push(0xa0 | length as u8),
-            0x20..=0xff => Writer(self.0).marked(0xd9, [length as u8]),
-            0x100..=0xffff => Writer(self.0).marked(0xda, (length as u16).to_be_bytes()),
-            _ => Writer(self.0).marked(0xdb, length.to_be_bytes()),
+            0..=0x1f => self.message.push(0xa0 | length as u8),
+            0x20..=0xff => self.inner().marked(0xd9, [length as u8]),
+            0x100..=0xffff => self.inner().marked(0xda, (length as u16).to_be_bytes()),
+            _ => self.inner().marked(0xdb, length.to_be_bytes()),
         }
-        self.0.extend_from_slice(text.as_bytes());
+        self.message.extend_from_slice(text.as_bytes());
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
-        let (start, mut count) = (self.0.len(), 0);
-        self.0.push(0);
-        while elements.next_element_seed(Writer(self.0))?.is_some() {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+        let (start, mut count) = (self.message.len(), 0);
+        self.message.push(0);
+        while elements.next_element_seed(self.inner())?.is_some() {
             count += 1;
         }
         self.close(start, count, 0x90, 0xdc);
         Ok(())
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<(), A::Error> {
-        let (start, mut count) = (self.0.len(), 0);
-        self.0.push(0);
-        while pairs.next_key_seed(Writer(self.0))?.is_some() {
-            pairs.next_value_seed(Writer(self.0))?;
+    fn visit_map<A: MapAccess<'de>>(mut self, mut pairs: A) -> Result<(), A::Error> {
+        let (start, mut count) = (self.message.len(), 0);
+        self.message.push(0);
+        while pairs.next_key_seed(self.inner())?.is_some() {
+            pairs.next_value_seed(self.inner())?;
             count += 1;
         }
         self.close(start, count, 0x80, 0xde);
