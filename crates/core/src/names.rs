@@ -7,6 +7,9 @@ use std::sync::Arc;
 const CHANNEL_BYTES_MAX: usize = 255;
 /// Longest event name, bytes of UTF-8.
 const EVENT_BYTES_MAX: usize = 128;
+/// Names of events that official Socket.IO clients take for a breach of the protocol.
+const SOCKET_IO_EVENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 /// Longest idempotency key, bytes of UTF-8.
 const KEY_BYTES_MAX: usize = 64;
 /// Most tags of one publication.
@@ -30,6 +33,8 @@ pub enum NameError {
     EmptyNamespace,
     #[error("begins with '$', which is kept for the server's own events; choose another name")]
     Reserved,
+    #[error("is one of Socket.IO's own events, and would make its clients break off; choose another name")]
+    OfSocketIo,
     #[error("there are {count} tags; at most {TAGS_MAX} are allowed")]
     TooManyTags { count: usize },
 }
@@ -61,8 +66,8 @@ impl ChannelName {
     }
 }
 
-/// The name of a publication's event: 1 to 128 bytes of UTF-8, no control characters, not beginning with `$`.
-/// Default `message`.
+/// The name of a publication's event: 1 to 128 bytes of UTF-8, no control characters, not beginning with `$`, none of
+/// Socket.IO's own. Default `message`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventName(Option<Box<str>>);
 
@@ -75,6 +80,9 @@ impl EventName {
         check(name, EVENT_BYTES_MAX)?;
         if name.starts_with('$') {
             return Err(NameError::Reserved);
+        }
+        if SOCKET_IO_EVENTS.contains(&name) {
+            return Err(NameError::OfSocketIo);
         }
         Ok(if name == Self::DEFAULT { Self::default() } else { Self(Some(name.into())) })
     }

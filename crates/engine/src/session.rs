@@ -10,7 +10,7 @@ use crate::hub::{Place, Subscription};
 use crate::lag::Lag;
 use crate::outboxes::Outboxes;
 use crate::settings::Settings;
-use crate::wheel::{Tick, Wheel};
+use crate::wheel::{TICK_MS, Tick, Wheel};
 
 /// Names a session on its shard. A key of a session that has ended names nobody, even when its place is taken again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -262,10 +262,11 @@ impl Session {
     }
 
     /// After how much silence this client gets a heartbeat: 80 to 100 % of the setting, so that clients that came at once
-    /// are not pinged at once.
+    /// are not pinged at once, and a tick earlier, so that it is never late: some clients wait no longer.
     fn beat_ms(&self, settings: &Settings) -> u32 {
         let key = SessionKey { index: 0, serial: self.serial };
-        settings.heartbeat_ms - key.spread(settings.heartbeat_ms / 5)
+        let beat_ms = settings.heartbeat_ms - key.spread(settings.heartbeat_ms / 5);
+        beat_ms.saturating_sub(TICK_MS as u32)
     }
 
     /// Its subscription to a channel.

@@ -17,7 +17,7 @@ use crate::outboxes::Outboxes;
 use crate::policy::Namespaces;
 use crate::session::{Due, Introduction, Phase, Queued, Sending, Session, SessionKey};
 use crate::settings::Settings;
-use crate::wheel::{Tick, Wheel};
+use crate::wheel::{TICK_MS, Tick, Wheel};
 
 /// The least time to take leave, however long a client has taken nothing, ms.
 const LEAVE_MIN_MS: u64 = 1_000;
@@ -73,6 +73,8 @@ pub struct Opening {
     pub encoding: EncodingId,
     /// Who it is, if that is known before it says `connect`.
     pub identity: Option<Identity>,
+    /// The public id it had, if it goes on where another session of its ended; else it gets a new one.
+    pub client: Option<ClientId>,
 }
 
 /// What a shard stands on.
@@ -317,7 +319,9 @@ impl Shard {
             match session.link.heartbeat() {
                 Heartbeat::Ping(frame) => {
                     session.phase = Phase::Pinged;
-                    session.wait_until(*now_ms + u64::from(settings.pong_ms), key, wheel);
+                    // A tick early rather than late: that a client is gone is known when its time is over.
+                    let pong_ms = u64::from(settings.pong_ms).saturating_sub(TICK_MS);
+                    session.wait_until(*now_ms + pong_ms, key, wheel);
                     frame
                 }
                 Heartbeat::Comment(frame) => {
@@ -389,10 +393,8 @@ impl Shard {
 
 impl State {
     fn insert(&mut self, opening: Opening, known: Option<Arc<Identity>>, connect_ms: u32) -> SessionKey {
-        let Opening { link, protocol, encoding, .. } = opening;
+        let Opening { link, protocol, encoding, client, .. } = opening;
         self.serial = self.serial.wrapping_add(1);
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).expect("the operating system gives random bytes");
         let due_ms = self.now_ms + u64::from(connect_ms);
         let key = SessionKey { index: self.sessions.0.vacant_key() as u32, serial: self.serial };
         self.sessions.0.insert(Session {
@@ -410,7 +412,7 @@ impl State {
             messages: Budget::default(),
             protocol,
             subscriptions: Vec::new(),
-            client: ClientId::from_random(random),
+            client: client.unwrap_or_else(new_client),
             introduction: Introduction::Awaited(known),
             expires_ms: u64::MAX,
             in_flight: 0,
@@ -419,6 +421,12 @@ impl State {
         });
         key
     }
+}
+
+fn new_client() -> ClientId {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the operating system gives random bytes");
+    ClientId::from_random(random)
 }
 
 impl Sessions {

@@ -165,6 +165,7 @@ impl World {
             protocol: Box::new(Spoken),
             encoding: EncodingId(0),
             identity: None,
+            client: None,
         };
         let key = self.shards[shard].open(opening);
         self.clients[client].connection = Some(Connection { shard, key, link });

@@ -92,6 +92,7 @@ impl Story {
             protocol,
             encoding: EncodingId(0),
             identity: None,
+            client: None,
         });
         self.clients.insert(name.to_owned(), Client { key, link });
     }

@@ -27,7 +27,13 @@ pub(super) async fn open(site: &Rc<Site>, caller: Arc<Caller>, request: &Request
         Box::new(move |stream, _, headers| {
             let link = EndlessLink::new(stream, Framing::Ready, endless_headers(headers, Framing::Ready));
             let (protocol, identity) = (Box::new(protocol), Some(identity));
-            let key = site.shard.open(Opening { link: link.clone(), protocol, encoding: EVENTS, identity });
+            let key = site.shard.open(Opening {
+                link: link.clone(),
+                protocol,
+                encoding: EVENTS,
+                identity,
+                client: None,
+            });
             let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
             tokio::task::spawn_local(Endless::new(link, client));
         }),
