@@ -18,6 +18,13 @@ const LIMIT_MAX: usize = 1_000;
 pub struct HistoryRequest<'a> {
     #[serde(borrow)]
     channel: Cow<'a, str>,
+    #[serde(borrow, flatten)]
+    wanted: Wanted<'a>,
+}
+
+/// How much of a channel's history: `{"since":…,"limit":…,"reverse":…}`.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Wanted<'a> {
     #[serde(borrow, default)]
     since: Option<Since<'a>>,
     #[serde(default)]
@@ -58,13 +65,20 @@ impl HistoryRequest<'_> {
     /// Checks every part.
     pub fn check(self) -> Result<(ChannelName, Page), HistoryError> {
         let channel = ChannelName::parse(&self.channel).map_err(HistoryError::Channel)?;
+        Ok((channel, self.wanted.check()?))
+    }
+}
+
+impl Wanted<'_> {
+    /// Checks every part.
+    pub fn check(self) -> Result<Page, HistoryError> {
         let since = self.since.map(|since| since.position()).transpose()?;
         let limit = self.limit.unwrap_or(LIMIT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(HistoryError::Limit(limit));
         }
         let order = if self.reverse { Order::NewestFirst } else { Order::OldestFirst };
-        Ok((channel, Page { since, limit, order }))
+        Ok(Page { since, limit, order })
     }
 }
 

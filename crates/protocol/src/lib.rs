@@ -10,6 +10,7 @@ pub mod native;
 pub mod eventsource;
 pub mod echo;
 pub mod engineio;
+pub mod socketio;
 mod msgpack;
 mod publication;
 mod history;

@@ -37,10 +37,12 @@ enum Stage {
 }
 
 impl PollLink {
-    /// A poll whose answer begins with `hello`.
-    pub fn new(framing: Framing, hello: Message) -> Rc<Self> {
+    /// A poll whose answer begins with `hello`, if there is one.
+    pub fn new(framing: Framing, hello: Option<Message>) -> Rc<Self> {
         let mut answer = FrameQueue::default();
-        answer.push(framing.frame(hello));
+        if let Some(hello) = hello {
+            answer.push(framing.frame(hello));
+        }
         let (stage, waiter) = (RefCell::new(Stage::Waiting(answer)), RefCell::default());
         Rc::new(Self { framing, stage, waiter })
     }

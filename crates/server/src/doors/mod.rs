@@ -19,7 +19,7 @@ use duplex_engine::{Encoding, Ground, Pieces, Shard, unix_ms};
 use duplex_protocol::native::Form;
 use duplex_transport::http::{self as transport, Afterwards, Body, Reply, text};
 use duplex_transport::{Framing, websocket};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -120,6 +120,28 @@ async fn admit<B>(
     request: &Request<B>,
     counted: Counted,
 ) -> Result<Admission, Response<Body>> {
+    let place = find_place(site, caller, request, counted).map_err(later)?;
+    let Some(token) = shown_token(request) else { return Ok(Admission { place, identity: None }) };
+    let identity = site.ground.backend.connect(Some(&token)).await;
+    match identity {
+        Ok(identity) => Ok(Admission { place, identity: Some(identity) }),
+        Err(refusal) => Err(turned_away(&refusal)),
+    }
+}
+
+/// The token that a request shows.
+fn shown_token<B>(request: &Request<B>) -> Option<String> {
+    let bearer = bearer(request.headers()).map(str::to_owned);
+    bearer.or_else(|| query::value(request.uri().query(), "token"))
+}
+
+/// Whether there is room for a client, whoever it is; if not, what it is answered.
+fn find_place<B>(
+    site: &Site,
+    caller: &Caller,
+    request: &Request<B>,
+    counted: Counted,
+) -> Result<Option<AddressPlace>, StatusCode> {
     let now_ms = unix_ms();
     let query = request.uri().query();
     let comes_back = request.headers().contains_key("last-event-id") || query::flag(query, "returning");
@@ -130,26 +152,18 @@ async fn admit<B>(
         Counted::Session => site.places.take_session(caller.peer, forwarded, now_ms),
     };
     let place = place.map_err(|full| match full {
-        Full::Node => later(StatusCode::SERVICE_UNAVAILABLE, now_ms),
-        Full::Address => later(StatusCode::TOO_MANY_REQUESTS, now_ms),
+        Full::Node => StatusCode::SERVICE_UNAVAILABLE,
+        Full::Address => StatusCode::TOO_MANY_REQUESTS,
     })?;
     if site.places.admit(returning, now_ms) == Spent::Over {
-        return Err(later(StatusCode::SERVICE_UNAVAILABLE, now_ms));
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
     }
-    let bearer = bearer(request.headers()).map(str::to_owned);
-    let Some(token) = bearer.or_else(|| query::value(query, "token")) else {
-        return Ok(Admission { place, identity: None });
-    };
-    let identity = site.ground.backend.connect(Some(&token)).await;
-    match identity {
-        Ok(identity) => Ok(Admission { place, identity: Some(identity) }),
-        Err(refusal) => Err(turned_away(&refusal)),
-    }
+    Ok(place)
 }
 
 /// There is no room now. Those who are told so at once are told different times to come back.
-fn later(status: StatusCode, now_ms: u64) -> Response<Body> {
-    let after_s = 1 + now_ms % 10;
+fn later(status: StatusCode) -> Response<Body> {
+    let after_s = 1 + unix_ms() % 10;
     let mut response = text(status, format!("too many clients; come back in {after_s} s\n"));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));
     response
@@ -198,6 +212,20 @@ fn endless_headers(mut headers: HeaderMap, framing: Framing) -> Vec<u8> {
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     transport::Fields::of(&headers).head(StatusCode::OK, None, Afterwards::Close)
+}
+
+/// What becomes of a connection after the answer to a request (RFC 9112, 9.3).
+fn afterwards<B>(request: &Request<B>) -> Afterwards {
+    match request.version() {
+        Version::HTTP_11 if !wants_close(request.headers()) => Afterwards::KeepAlive,
+        _ => Afterwards::Close,
+    }
+}
+
+/// RFC 9110, 7.6.1: `Connection` is a list of options, and their case does not matter.
+fn wants_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|list| list.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// Answers one request. A connection that becomes a client keeps `caller`.

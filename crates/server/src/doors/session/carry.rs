@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use ::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use bytes::Bytes;
 use duplex_core::{CloseReason, Frame, Link};
 use duplex_engine::{SessionKey, Shard};
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::registry::Found;
 use super::{NotTaken, SessionToken};
-use crate::doors::{Caller, Site, endless_headers, serve};
+use crate::doors::{Caller, Site, afterwards, endless_headers, serve};
 use crate::query;
 
 /// How a response carries frames down.
@@ -60,10 +60,7 @@ pub(super) fn by_response(
     if !request.body().is_end_stream() {
         return refuse("a request for frames has no body\n".to_owned());
     }
-    let afterwards = match request.version() {
-        Version::HTTP_11 if !wants_close(request.headers()) => Afterwards::KeepAlive,
-        _ => Afterwards::Close,
-    };
+    let afterwards = afterwards(request);
     let site = Rc::clone(site);
     Reply::TakeOver(
         HeaderMap::new(),
@@ -72,12 +69,6 @@ pub(super) fn by_response(
             bring(&site, stream, Carry { token, after, early, caller, transport });
         }),
     )
-}
-
-/// RFC 9110, 7.6.1: `Connection` is a list of options, and their case does not matter.
-fn wants_close(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|list| list.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// A WebSocket, upgraded already, carries the session.
@@ -270,7 +261,8 @@ fn poll(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let link = PollLink::new(framing, native::attached(after, session.link.received(), session.form));
+    let hello = native::attached(after, session.link.received(), session.form);
+    let link = PollLink::new(framing, Some(hello));
     // What another transport had taken, and whether it is gone, the client does not know: it is told at once. In a session
     // that is closed there is nothing to wait for.
     let is_urgent = session.link.visit() == Visit::Lasting || !site.shard.is_live(session.key);

@@ -1,0 +1,120 @@
+//! What happens in channels, as events.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use duplex_core::{Change, ChannelName, Payload, PresenceChange, Publication, Span};
+
+use super::Form;
+use super::packet::{Kind, Packet, packed};
+use crate::msgpack;
+use crate::publication::write_json;
+
+/// How a client sees events. All that see them alike share the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Shape {
+    pub form: Form,
+    pub within: Within,
+    pub stamp: Stamp,
+}
+
+/// In which namespace events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Within {
+    /// In `/`.
+    Root,
+    /// In the one whose name is the namespace of the channel.
+    OwnNamespace,
+}
+
+/// Whether events tell where they stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stamp {
+    /// No.
+    Off,
+    /// By a last argument, which clients that recover keep.
+    Offset,
+}
+
+/// An Engine.IO message. Those of one event belong together: nothing of Socket.IO may come between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Part {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// The event of a publication.
+pub fn publication(publication: &Publication, shape: Shape) -> Vec<Part> {
+    let Publication { position, draft } = publication;
+    let mut json = Vec::with_capacity(64 + draft.payload.json().as_str().len());
+    json.push(b'[');
+    write_json(&*draft.event, &mut json);
+    let (body, leading) = match &draft.payload {
+        Payload::Data(data) => (data.as_str(), 0),
+        Payload::Args(args) => (inner(args.as_str()), 1),
+    };
+    let mut moved = 0;
+    if !body.is_empty() {
+        json.push(b',');
+        // Where the payload's text stands now, less what was left out of it.
+        moved = json.len() - leading;
+        json.extend_from_slice(body.as_bytes());
+    }
+    if shape.stamp == Stamp::Offset {
+        let offset = format!(r#","{}""#, super::socket::stamp(*position));
+        json.extend_from_slice(offset.as_bytes());
+    }
+    json.push(b']');
+    let binary = draft.payload.json().binary().iter();
+    let binary: Vec<Span> =
+        binary.map(|span| Span { start: span.start + moved, end: span.end + moved }).collect();
+    event(&draft.channel, &text(json), &binary, shape)
+}
+
+/// The event of someone who joined or left.
+pub fn presence(change: &PresenceChange, shape: Shape) -> Vec<Part> {
+    let name = match change.change {
+        Change::Joined => "$joined",
+        Change::Left => "$left",
+    };
+    let body = text(crate::presence_change(change));
+    event(&change.channel, &format!(r#"["{name}",{body}]"#), &[], shape)
+}
+
+fn text(json: Vec<u8>) -> String {
+    String::from_utf8(json).expect("JSON of texts is text")
+}
+
+/// What is between the brackets of an array.
+fn inner(array: &str) -> &str {
+    array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default()
+}
+
+fn event(channel: &ChannelName, json: &str, binary: &[Span], shape: Shape) -> Vec<Part> {
+    let named = match shape.within {
+        Within::Root => "/".to_owned(),
+        Within::OwnNamespace => format!("/{}", channel.namespace().unwrap_or_default()),
+    };
+    if shape.form == Form::MessagePack {
+        let packet = packed(Kind::Event, &named, None, Some(json));
+        let moved = packet.len() - 1 - json.len();
+        let binary: Vec<Span> =
+            binary.iter().map(|span| Span { start: span.start + moved, end: span.end + moved }).collect();
+        return vec![Part::Binary(msgpack::from_json_and_binary(&packet, &binary))];
+    }
+    // 5, BINARY_EVENT, is for those that have attachments.
+    let kind = if binary.is_empty() { Kind::Event as u8 } else { 5 };
+    let mut packet = Packet::head(kind, binary.len(), &named, None);
+    let (mut copied, mut parts) = (0, vec![Part::Text(String::new())]);
+    for (number, span) in binary.iter().enumerate() {
+        packet.push_str(&json[copied..span.start]);
+        packet.push_str(&format!(r#"{{"_placeholder":true,"num":{number}}}"#));
+        let encoded = &json[span.start + 1..span.end - 1];
+        parts.push(Part::Binary(BASE64_STANDARD.decode(encoded).expect("it was encoded by us")));
+        copied = span.end;
+    }
+    packet.push_str(&json[copied..]);
+    parts[0] = Part::Text(packet);
+    parts
+}

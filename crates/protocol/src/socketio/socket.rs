@@ -1,0 +1,362 @@
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use duplex_core::{
+    Answer, ChannelName, CloseReason, Closing, Command, Frame, Message, Position, Protocol, Recovered,
+    Refusal, Return, Span, Step, Steps, Ticket,
+};
+use serde::Serialize;
+
+use super::arguments::Arguments;
+use super::packet::{Breach, Kind, Packet, unpack};
+use super::{Dialect, Form, Namespace, verb};
+use crate::publication::{Standing, write_json, write_text};
+
+/// What the socket asks for by itself: to be connected, and to be subscribed.
+const OWN: Ticket = Ticket(0);
+
+/// What a client brings along when it connects to a namespace.
+#[derive(Debug)]
+pub struct Introduction {
+    /// Says who it is.
+    pub token: Option<Box<str>>,
+    /// Channels it wants to be subscribed to at once, beside those in its token.
+    pub channels: Vec<ChannelName>,
+}
+
+/// A client's conversation in one namespace.
+#[derive(Debug)]
+pub struct Socket {
+    namespace: Namespace,
+    form: Form,
+    dialect: Dialect,
+    /// Most bytes of a packet with its attachments.
+    bytes_max: usize,
+    stage: Stage,
+    /// What is under way.
+    asked: Vec<Asked>,
+    /// The last ticket given.
+    tickets: u64,
+    partial: Option<Box<Partial>>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It is not known yet who the client is.
+    Connecting(Box<Introduction>),
+    Connected,
+}
+
+/// Something that was asked for the client.
+#[derive(Debug)]
+struct Asked {
+    ticket: Ticket,
+    reply: Reply,
+}
+
+/// How the client hears of what became of it.
+#[derive(Debug)]
+enum Reply {
+    /// It gave this ack id.
+    Ack(u64),
+    /// It gave none, and hears only that something went wrong, by the name of its event.
+    OnError(Box<str>),
+}
+
+/// A packet whose attachments are still to come.
+#[derive(Debug)]
+struct Partial {
+    packet: Box<str>,
+    attachments: Vec<Bytes>,
+    awaited: usize,
+    bytes: usize,
+}
+
+/// The text by which a client that recovers names the last publication it has seen.
+pub(super) fn stamp(position: Position) -> String {
+    format!("{}.{}", position.epoch, position.offset)
+}
+
+impl Socket {
+    /// A client that connects to `namespace`. Its packets may have `bytes_max` bytes with their attachments.
+    pub fn new(
+        namespace: Namespace,
+        (form, dialect): (Form, Dialect),
+        bytes_max: usize,
+        introduction: Introduction,
+    ) -> Self {
+        let stage = Stage::Connecting(Box::new(introduction));
+        Self { namespace, form, dialect, bytes_max, stage, asked: Vec::new(), tickets: 0, partial: None }
+    }
+
+    /// The answer to a client that wants to connect to a namespace that is not there.
+    pub fn refusal(namespace: &str, (form, dialect): (Form, Dialect), refusal: &Refused<'_>) -> Message {
+        let data = match dialect {
+            Dialect::V5 => json(refusal),
+            Dialect::V4 => json(&refusal.message),
+        };
+        form.message(Kind::ConnectError, namespace, None, Some(&data))
+    }
+
+    fn send(&self, kind: Kind, id: Option<u64>, data: Option<&str>, steps: &mut Steps) {
+        steps.push_back(Step::Send(self.form.message(kind, self.namespace.name(), id, data)));
+    }
+
+    /// A whole packet, or the beginning of one.
+    fn packet(&mut self, text: &str, steps: &mut Steps) -> Result<(), Breach> {
+        let packet = Packet::parse(text)?;
+        if packet.attachments == 0 {
+            let arguments = Arguments::new(packet.data.unwrap_or("[]").to_owned(), Vec::new());
+            return self.take(packet.kind, packet.id, &arguments, steps);
+        }
+        let (packet, awaited) = (text.into(), packet.attachments);
+        self.partial =
+            Some(Box::new(Partial { packet, attachments: Vec::new(), awaited, bytes: text.len() }));
+        Ok(())
+    }
+
+    fn attachment(&mut self, bytes: &[u8], steps: &mut Steps) -> Result<(), Breach> {
+        let partial = self.partial.as_mut().ok_or(Breach::Unannounced)?;
+        partial.bytes += bytes.len();
+        if partial.bytes > self.bytes_max {
+            let detail = format!("a packet with more than {} bytes of attachments", self.bytes_max);
+            steps.push_back(Step::Close(&CloseReason::TOO_BIG, detail));
+            return Ok(());
+        }
+        partial.attachments.push(Bytes::copy_from_slice(bytes));
+        if partial.attachments.len() < partial.awaited {
+            return Ok(());
+        }
+        let Some(whole) = self.partial.take() else { return Ok(()) };
+        let packet = Packet::parse(&whole.packet)?;
+        let arguments = Arguments::assemble(packet.data.unwrap_or("[]"), &whole.attachments)?;
+        self.take(packet.kind, packet.id, &arguments, steps)
+    }
+
+    /// A packet in MessagePack.
+    fn unpacked(&mut self, message: &[u8], steps: &mut Steps) -> Result<(), Breach> {
+        let (json, binary) = unpack(message)?;
+        let packet = Packet::unpacked(&json)?;
+        let data = packet.data.unwrap_or("[]");
+        let start = data.as_ptr() as usize - json.as_ptr() as usize;
+        let within = |span: &Span| packet.data.is_some() && (start..start + data.len()).contains(&span.start);
+        let binary = binary.into_iter().filter(within);
+        let binary = binary.map(|span| Span { start: span.start - start, end: span.end - start }).collect();
+        self.take(packet.kind, packet.id, &Arguments::new(data.to_owned(), binary), steps)
+    }
+
+    fn take(
+        &mut self,
+        kind: Kind,
+        id: Option<u64>,
+        arguments: &Arguments,
+        steps: &mut Steps,
+    ) -> Result<(), Breach> {
+        match kind {
+            Kind::Event => self.event(id, arguments, steps),
+            // Nothing was asked that it could answer; the official server ignores what it does not know, too.
+            Kind::Ack => Ok(()),
+            Kind::Connect | Kind::Disconnect | Kind::ConnectError => Err(Breach::Payload),
+        }
+    }
+
+    fn event(&mut self, id: Option<u64>, arguments: &Arguments, steps: &mut Steps) -> Result<(), Breach> {
+        let values = arguments.values();
+        let name = values.first().ok_or(Breach::Payload)?.get();
+        let name: Cow<'_, str> = match name.as_bytes() {
+            [b'"', ..] => serde_json::from_str(name).map_err(|_| Breach::Payload)?,
+            // A number is a name, too.
+            [b'-' | b'0'..=b'9', ..] => name.into(),
+            _ => return Err(Breach::Payload),
+        };
+        if duplex_core::EventName::parse(&name) == Err(duplex_core::NameError::OfSocketIo) {
+            return Err(Breach::ReservedEvent);
+        }
+        let reply = id.map_or_else(|| Reply::OnError((&*name).into()), Reply::Ack);
+        match verb::command(&self.namespace, &name, arguments) {
+            Ok(command) => {
+                self.tickets += 1;
+                let ticket = Ticket(self.tickets);
+                self.asked.push(Asked { ticket, reply });
+                steps.push_back(Step::Ask(ticket, command));
+            }
+            Err(refusal) => self.reply(&reply, Err(&refusal), steps),
+        }
+        Ok(())
+    }
+
+    /// Tells the client what became of what it asked for: the body of the answer, or why it was refused.
+    fn reply(&self, reply: &Reply, outcome: Result<Vec<u8>, &Refusal>, steps: &mut Steps) {
+        let mut data = Vec::with_capacity(128);
+        match (reply, outcome) {
+            (Reply::OnError(_), Ok(_)) => return,
+            (Reply::Ack(_), Ok(body)) => {
+                data.push(b'[');
+                data.extend_from_slice(&body);
+                data.push(b']');
+            }
+            (Reply::Ack(_), Err(refusal)) => {
+                data.extend_from_slice(br#"[{"error":"#);
+                write_json(&Problem::of(refusal), &mut data);
+                data.extend_from_slice(b"}]");
+            }
+            (Reply::OnError(event), Err(refusal)) => {
+                data.extend_from_slice(br#"["$error","#);
+                write_json(&Problem { event: Some(event), ..Problem::of(refusal) }, &mut data);
+                data.push(b']');
+            }
+        }
+        let data = String::from_utf8(data).expect("JSON of texts is text");
+        match reply {
+            Reply::Ack(id) => self.send(Kind::Ack, Some(*id), Some(&data), steps),
+            Reply::OnError(_) => self.send(Kind::Event, None, Some(&data), steps),
+        }
+    }
+
+    fn connected(&mut self, client: duplex_core::ClientId, join: Vec<ChannelName>, steps: &mut Steps) {
+        let Stage::Connecting(introduction) = std::mem::replace(&mut self.stage, Stage::Connected) else {
+            return;
+        };
+        let data = match self.dialect {
+            Dialect::V5 => Some(format!(r#"{{"sid":"{client}"}}"#)),
+            Dialect::V4 => None,
+        };
+        self.send(Kind::Connect, None, data.as_deref(), steps);
+        let mut channels = introduction.channels;
+        channels.extend(join);
+        channels.sort_unstable();
+        channels.dedup();
+        for channel in channels {
+            steps.push_back(Step::Ask(OWN, Command::Subscribe { channel, since: None, token: None }));
+        }
+    }
+
+    fn breach(breach: &Breach, steps: &mut Steps) {
+        steps.push_back(Step::Close(&CloseReason::BAD_REQUEST, breach.to_string()));
+    }
+}
+
+impl Protocol for Socket {
+    fn open(&mut self, steps: &mut Steps) {
+        if let Stage::Connecting(introduction) = &mut self.stage {
+            let token = introduction.token.take();
+            steps.push_back(Step::Ask(OWN, Command::Connect { token }));
+        }
+    }
+
+    fn receive(&mut self, frame: Frame<'_>, steps: &mut Steps) {
+        let taken = match (frame, self.form) {
+            (Frame::Text(text), _) => self.packet(text, steps),
+            (Frame::Binary(bytes), Form::Text) => self.attachment(bytes, steps),
+            (Frame::Binary(message), Form::MessagePack) => self.unpacked(message, steps),
+        };
+        if let Err(breach) = taken {
+            Self::breach(&breach, steps);
+        }
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps) {
+        if let Answer::Connected { client, join, .. } = answer {
+            return self.connected(client, join, steps);
+        }
+        let asked = self.asked.iter().position(|asked| asked.ticket == ticket);
+        let reply = match asked {
+            Some(asked) => self.asked.swap_remove(asked).reply,
+            None => Reply::OnError("$subscribe".into()),
+        };
+        match answer {
+            Answer::Refused(refusal) => self.reply(&reply, Err(&refusal), steps),
+            answer => self.reply(&reply, Ok(body(answer)), steps),
+        }
+    }
+
+    fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
+        let Closing { reason, detail, .. } = *closing;
+        match self.stage {
+            Stage::Connecting(_) if *reason != CloseReason::GOING_AWAY => {
+                let message = match detail {
+                    "" => reason.sentence.to_owned(),
+                    detail => format!("{}: {detail}", reason.sentence),
+                };
+                let refused = Refused { message: &message, data: Some(RefusedData { code: reason.code }) };
+                let form = (self.form, self.dialect);
+                steps.push_back(Step::Send(Self::refusal(self.namespace.name(), form, &refused)));
+            }
+            // A client that is told so stays away; one that is to come back only finds its transport closed.
+            Stage::Connected if reason.then == Return::Stay && !is_fault(reason) => {
+                self.send(Kind::Disconnect, None, None, steps);
+            }
+            Stage::Connecting(_) | Stage::Connected => {}
+        }
+    }
+}
+
+/// Whether the client broke the protocol: then its connection ends as the official server would end it, without a word.
+pub(super) fn is_fault(reason: &CloseReason) -> bool {
+    [CloseReason::BAD_REQUEST, CloseReason::TOO_BIG].contains(reason)
+}
+
+/// The body of an answer: what the native protocol and the HTTP API say of the same.
+fn body(answer: Answer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    match answer {
+        Answer::Subscribed { channel, position, recovered } => {
+            write_json(&Standing::new(&channel, position, recovered), &mut out);
+        }
+        Answer::Published { channel, position } => {
+            write_json(&Standing::new(&channel, position, Recovered::NotAsked), &mut out);
+        }
+        Answer::Unsubscribed { channel } => {
+            out.extend_from_slice(br#"{"channel":"#);
+            write_json(&*channel, &mut out);
+            out.push(b'}');
+        }
+        Answer::Refreshed { expires_in_ms: Some(ms) } => {
+            write_text(format_args!(r#"{{"expires_in_ms":{ms}}}"#), &mut out);
+        }
+        Answer::History { channel, position, publications } => {
+            return crate::history(&channel, position, &publications);
+        }
+        Answer::Present { channel, present } => return crate::present(&channel, &present),
+        Answer::Counted { channel, attendance } => return crate::attendance(&channel, attendance),
+        Answer::Called { data } => out.extend_from_slice(data.as_str().as_bytes()),
+        Answer::Refreshed { expires_in_ms: None } | Answer::Connected { .. } | Answer::Refused(_) => {
+            out.extend_from_slice(b"{}");
+        }
+    }
+    out
+}
+
+/// Why a client may not connect to a namespace.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct Refused<'a> {
+    pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<RefusedData>,
+}
+
+/// The same for programs.
+#[derive(Debug, Serialize)]
+#[allow(missing_docs)]
+pub struct RefusedData {
+    pub code: u16,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    code: u16,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a str>,
+}
+
+impl<'a> Problem<'a> {
+    fn of(refusal: &'a Refusal) -> Self {
+        Self { code: refusal.code as u16, message: &refusal.message, event: None }
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("strings and numbers always serialize")
+}

@@ -1,0 +1,121 @@
+//! Events by which clients say what Socket.IO has no words for.
+
+use std::borrow::Cow;
+
+use duplex_core::{ChannelName, Command, Detail, ErrorCode, EventName, Refusal};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::Namespace;
+use super::arguments::Arguments;
+use crate::history::{Since, Wanted};
+
+/// What an event asks for. Every event that is not one of ours is a call to the backend.
+pub(super) fn command(namespace: &Namespace, name: &str, arguments: &Arguments) -> Result<Command, Refusal> {
+    let values = arguments.values();
+    let given = Given { namespace, name, values: &values };
+    match name {
+        "$subscribe" => {
+            given.at_most(2)?;
+            let Subscription { since, token } = given.options()?;
+            let since = since.map(|since| since.position()).transpose().map_err(Refusal::bad_request)?;
+            Ok(Command::Subscribe { channel: given.channel()?, since, token: token.map(Into::into) })
+        }
+        "$unsubscribe" => {
+            given.at_most(1)?;
+            Ok(Command::Unsubscribe { channel: given.channel()? })
+        }
+        "$publish" => {
+            let event: Cow<'_, str> = given.read(2, "the event's name, a string")?;
+            let event =
+                EventName::parse(&event).map_err(|error| given.refuse(format_args!("event: {error}")))?;
+            let payload =
+                arguments.payload(3).map_err(|error| given.refuse(format_args!("arguments: {error}")))?;
+            let (channel, tags) = (given.channel()?, Default::default());
+            Ok(Command::Publish { channel, event, payload, tags, key: None })
+        }
+        "$history" => {
+            given.at_most(2)?;
+            let page = given.options::<Wanted<'_>>()?.check().map_err(|error| given.refuse(error))?;
+            Ok(Command::History { channel: given.channel()?, page })
+        }
+        "$presence" => {
+            given.at_most(2)?;
+            let Presence { count } = given.options()?;
+            let detail = if count { Detail::Count } else { Detail::Members };
+            Ok(Command::Presence { channel: given.channel()?, detail })
+        }
+        "$refresh" => {
+            given.at_most(1)?;
+            let token: Cow<'_, str> = given.read(1, "the token, a string")?;
+            Ok(Command::Refresh { token: token.into() })
+        }
+        name if name.starts_with('$') => Err(Refusal::new(
+            ErrorCode::UnknownCommand,
+            "unknown event; of those that begin with '$' there are $subscribe, $unsubscribe, $publish, $history, \
+             $presence and $refresh",
+        )),
+        name => {
+            let method = EventName::parse(name)
+                .map_err(|error| Refusal::bad_request(format_args!("event: {error}")))?;
+            let payload =
+                arguments.payload(1).map_err(|error| given.refuse(format_args!("arguments: {error}")))?;
+            Ok(Command::Call { method, payload })
+        }
+    }
+}
+
+/// An event's arguments. The first value is its name.
+struct Given<'a> {
+    namespace: &'a Namespace,
+    name: &'a str,
+    values: &'a [&'a RawValue],
+}
+
+impl<'a> Given<'a> {
+    fn at_most(&self, arguments: usize) -> Result<(), Refusal> {
+        match self.values.len() - 1 {
+            given if given <= arguments => Ok(()),
+            given => Err(self.refuse(format_args!("has {given} arguments; at most {arguments} are allowed"))),
+        }
+    }
+
+    fn read<T: Deserialize<'a>>(&self, index: usize, what: &str) -> Result<T, Refusal> {
+        let value = self.values.get(index).and_then(|value| serde_json::from_str(value.get()).ok());
+        value.ok_or_else(|| self.refuse(format_args!("argument {index} must be {what}")))
+    }
+
+    /// The last argument, an object that may be left out.
+    fn options<T: Deserialize<'a> + Default>(&self) -> Result<T, Refusal> {
+        let Some(value) = self.values.get(2) else { return Ok(T::default()) };
+        if value.get().trim() == "null" {
+            return Ok(T::default());
+        }
+        serde_json::from_str(value.get()).map_err(|error| self.refuse(format_args!("argument 2: {error}")))
+    }
+
+    fn channel(&self) -> Result<ChannelName, Refusal> {
+        let room: Cow<'_, str> = self.read(1, "the channel's name, a string")?;
+        self.namespace.channel(&room).map_err(|error| self.refuse(format_args!("channel: {error}")))
+    }
+
+    fn refuse(&self, message: impl std::fmt::Display) -> Refusal {
+        Refusal::bad_request(format_args!("{}: {message}", self.name))
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Subscription<'a> {
+    #[serde(borrow, default)]
+    since: Option<Since<'a>>,
+    #[serde(borrow, default)]
+    token: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Presence {
+    #[serde(default)]
+    count: bool,
+}
