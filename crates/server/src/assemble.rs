@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval};
 
 use crate::authority::{Authority, Credentials, Gate};
 use crate::config::{Change, changes};
-use crate::doors::{self, Caller, Errand, Registry, Seat, Site};
+use crate::doors::{self, Caller, Engines, Errand, Registry, Seat, Site};
 use crate::live::Live;
 use crate::options::Mode;
 use crate::places::{Full, Place, Places, Refused};
@@ -270,6 +270,7 @@ impl Parts {
             ready: Arc::clone(&self.ready),
             taken,
             sessions: Rc::<Registry>::default(),
+            engines: Rc::<Engines>::default(),
             errands: Arc::clone(&self.errands),
         })
     }

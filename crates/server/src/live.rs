@@ -10,7 +10,7 @@ use duplex_transport::websocket;
 use crate::Options;
 use crate::api::BodyLimits;
 use crate::guard::{Guard, Hosts};
-use crate::options::{Drain, Mode};
+use crate::options::{Drain, Mode, SocketIo};
 use crate::rules;
 
 /// What the shards go by.
@@ -24,6 +24,7 @@ pub(crate) struct Live {
     pub head_timeout: Duration,
     pub retained_bytes: usize,
     pub drain: Drain,
+    pub socketio: SocketIo,
 }
 
 impl Live {
@@ -51,6 +52,7 @@ impl Live {
             head_timeout: options.timeouts.head,
             retained_bytes: options.retained_bytes,
             drain: options.drain,
+            socketio: options.socketio,
         })
     }
 }

@@ -50,6 +50,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// How clients are sent away when the server stops.
     pub drain: Drain,
+    /// What clients of Socket.IO meet.
+    pub socketio: SocketIo,
 }
 
 /// For whom a server is open.
@@ -146,6 +148,27 @@ pub struct Drain {
     pub timeout: Duration,
 }
 
+/// What clients of Socket.IO meet.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketIo {
+    /// Whether clients of Socket.IO 2, which speak older protocols, are let in. Default no.
+    pub version_2: Version2,
+}
+
+/// Whether clients of Socket.IO 2 are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Version2 {
+    Allowed,
+    Refused,
+}
+
+impl Default for SocketIo {
+    fn default() -> Self {
+        Self { version_2: Version2::Refused }
+    }
+}
+
 impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
@@ -226,6 +249,7 @@ impl Default for Options {
             sockets: SocketOptions::default(),
             timeouts: Timeouts::default(),
             drain: Drain::default(),
+            socketio: SocketIo::default(),
         }
     }
 }

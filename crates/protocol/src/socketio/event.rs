@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use duplex_core::{Change, ChannelName, Payload, PresenceChange, Publication, Span};
+use duplex_core::{Change, ChannelName, Message, Payload, PresenceChange, Publication, Span};
 
 use super::Form;
 use super::packet::{Kind, Packet, packed};
@@ -42,6 +42,15 @@ pub enum Stamp {
 pub enum Part {
     Text(String),
     Binary(Vec<u8>),
+}
+
+impl From<Part> for Message {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Text(text) => Self::Text(text.into()),
+            Part::Binary(bytes) => Self::Binary(bytes.into()),
+        }
+    }
 }
 
 /// The event of a publication.

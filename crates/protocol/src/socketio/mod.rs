@@ -17,8 +17,10 @@ mod verb;
 pub use event::{Part, Shape, Stamp, Within, presence, publication};
 pub use namespace::Namespace;
 pub use packet::Breach;
-pub use socket::{Introduction, Refused, RefusedData, Socket};
+pub use socket::{Introduction, Refused, RefusedData, Socket, is_fault};
 pub use sockets::{Lane, Routed, Sockets};
+
+use duplex_core::{Answer, Command, Frame, Protocol, Step, Steps, Ticket};
 
 /// How packets are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,4 +38,18 @@ pub enum Dialect {
     V4,
     /// Version 5, of Socket.IO 3 and 4.
     V5,
+}
+
+/// The protocol of a connection's own session, whose messages all belong to sockets.
+#[derive(Debug)]
+pub struct Quiet;
+
+impl Protocol for Quiet {
+    fn open(&mut self, steps: &mut Steps) {
+        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None }));
+    }
+
+    fn receive(&mut self, _: Frame<'_>, _: &mut Steps) {}
+
+    fn answer(&mut self, _: Ticket, _: Answer, _: &mut Steps) {}
 }

@@ -292,7 +292,7 @@ impl Protocol for Socket {
 }
 
 /// Whether the client broke the protocol: then its connection ends as the official server would end it, without a word.
-pub(super) fn is_fault(reason: &CloseReason) -> bool {
+pub fn is_fault(reason: &CloseReason) -> bool {
     [CloseReason::BAD_REQUEST, CloseReason::TOO_BIG].contains(reason)
 }
 

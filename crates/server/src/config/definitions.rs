@@ -315,6 +315,8 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
         "How long a session that any transport may carry waits for one, and what is published waits with it, see docs/protocol.md."),
     number!(AtOnce "session.retained_bytes_max", Bytes 4_096..=16_777_216, retained_bytes,
         "Frames of such a session that were sent and may not have arrived. Beyond it, older ones are forgotten, but for one; a client that asks for them must open another session."),
+    choice!(AtOnce "socketio.version_2", "`true` or `false`", socketio.version_2,
+        "Whether clients of Socket.IO 2 and 1 (Engine.IO 3) are let in, see docs/socketio.md. Others connect either way."),
     number!(AtOnce "presence.members_max", Count 1..=100_000, settings.members_listed,
         "Members listed in an answer about presence. The counts are always of all."),
     number!(AfterRestart "history.bytes_max", Bytes 1_048_576..=1_099_511_627_776, capacity.bytes,

@@ -3,10 +3,12 @@
 mod client;
 mod errand;
 mod echo;
+mod engineio;
 mod eventsource;
 mod native;
 mod session;
 mod socket;
+mod socketio;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -31,6 +33,7 @@ use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
 use crate::{page, query};
 pub(crate) use client::{Caller, Seat};
+pub(crate) use engineio::Registry as Engines;
 pub(crate) use errand::{Errand, run as run_errands};
 pub(crate) use session::Registry;
 
@@ -49,12 +52,15 @@ const BARE: EncodingId = EncodingId(5);
 /// The same in MessagePack.
 const BARE_MESSAGE_PACK: EncodingId = EncodingId(6);
 
+/// Publications as Socket.IO events, in several shapes from here on.
+const SOCKET_IO: u8 = 7;
+
 /// What [`EncodingId`]s stand for, in order.
 pub(crate) fn encodings() -> Vec<Encoding> {
     use native::{Bare, Deflated, Plain};
     let joined = |encode, plain| Encoding { encode, plain, pieces: Pieces::Joined };
     let single = |encode, plain| Encoding { encode, plain, pieces: Pieces::Single };
-    vec![
+    let mut encodings = vec![
         joined(Box::new(Plain(Form::Json)), NATIVE),
         joined(Box::new(Deflated(Form::Json)), NATIVE),
         joined(Box::new(duplex_protocol::eventsource::Events), EVENTS),
@@ -62,7 +68,9 @@ pub(crate) fn encodings() -> Vec<Encoding> {
         joined(Box::new(Deflated(Form::MessagePack)), MESSAGE_PACK),
         single(Box::new(Bare(Form::Json)), BARE),
         single(Box::new(Bare(Form::MessagePack)), BARE_MESSAGE_PACK),
-    ]
+    ];
+    encodings.extend(socketio::encodings(SOCKET_IO).map(|(id, events)| joined(events, id)));
+    encodings
 }
 
 /// What the doors of one shard need.
@@ -79,6 +87,8 @@ pub(crate) struct Site {
     pub taken: Arc<AtomicUsize>,
     /// Sessions here that may change their transport.
     pub sessions: Rc<Registry>,
+    /// Engine.IO sessions here that requests may ask for.
+    pub engines: Rc<Engines>,
     /// How each shard is asked to do something for a session of its.
     pub errands: Arc<[mpsc::Sender<Errand>]>,
 }
@@ -192,8 +202,7 @@ fn forwarded(headers: &HeaderMap) -> Option<&str> {
     headers.get("x-forwarded-for")?.to_str().ok()
 }
 
-const WHERE: &str =
-    "there is nothing here; try /, /ws, /sse, /session, /echo, /api/v1/publish, /healthz or /readyz\n";
+const WHERE: &str = "there is nothing here; try /, /ws, /sse, /session, /socket.io/, /engine.io/, /echo, /api/v1/publish, /healthz or /readyz\n";
 
 /// Serves a connection from now on; `early` is what was read of it already.
 pub(crate) fn serve(site: &Rc<Site>, stream: TcpStream, early: Bytes, caller: Arc<Caller>) {
@@ -250,6 +259,13 @@ async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
     if let Some(rest) = behind.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
         return session::answer(site, caller, request, &rest).await;
     }
+    if let Some(upper) = engine_io(path) {
+        // The official server answers whatever begins so, but for the client it serves there.
+        return match path.ends_with(".js") || path.ends_with(".map") {
+            true => Reply::Response(socketio::no_bundle()),
+            false => engineio::answer(site, caller, request, upper).await,
+        };
+    }
     if let Some(endpoint) = Endpoint::at(path) {
         return Reply::Response(match *request.method() {
             Method::POST => endpoint.answer(site, &caller, request).await,
@@ -275,6 +291,16 @@ async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
         "/" | "/duplex.js" | "/duplex.mjs" | "/sse" | "/healthz" | "/readyz" => not_allowed("GET"),
         _ => text(StatusCode::NOT_FOUND, WHERE),
     })
+}
+
+/// What is spoken over Engine.IO at a path.
+fn engine_io(path: &str) -> Option<engineio::Upper> {
+    let is_at =
+        |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    if is_at("/socket.io") {
+        return Some(engineio::Upper::SocketIo);
+    }
+    is_at("/engine.io").then_some(engineio::Upper::Echo)
 }
 
 fn not_allowed(allowed: &'static str) -> Response<Body> {
