@@ -21,8 +21,8 @@ use super::{Connection, Upper, channels, handshake, packet_frame, refuse_upgrade
 use crate::doors::{Caller, Counted, Site, find_place, later, shown_token, socket};
 
 /// The handshake of a WebSocket, without compression: the bytes of events are shared, and compressed for nobody.
-fn accept(request: &Request<Incoming>) -> Result<Accept, Reply> {
-    let offer = socket::offer(request).map_err(|_| Reply::Response(refuse_upgrade(&Refused::BadRequest)))?;
+fn accept(request: &Request<Incoming>) -> Result<Accept, Refused> {
+    let offer = socket::offer(request).map_err(|_| Refused::BadRequest)?;
     Ok(offer.accept(None, Compression::Off))
 }
 
@@ -36,7 +36,7 @@ pub(super) fn begin(
 ) -> Reply {
     let accept = match accept(request) {
         Ok(accept) => accept,
-        Err(reply) => return reply,
+        Err(refused) => return Reply::Response(refuse_upgrade(&refused)),
     };
     let place = match find_place(site, &caller, request, Counted::Connection) {
         Ok(place) => place,
@@ -63,7 +63,7 @@ pub(super) fn begin(
 pub(super) fn probe(site: &Rc<Site>, caller: Arc<Caller>, request: &Request<Incoming>, sid: Sid) -> Reply {
     let accept = match accept(request) {
         Ok(accept) => accept,
-        Err(reply) => return reply,
+        Err(refused) => return Reply::Response(refuse_upgrade(&refused)),
     };
     let site = Rc::clone(site);
     Reply::Upgrade(
