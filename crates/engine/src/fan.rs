@@ -64,6 +64,7 @@ impl Fan<'_> {
                         }
                     }
                 }
+                session.note(channel.key, run);
             }
         }
     }
@@ -102,6 +103,7 @@ impl Fan<'_> {
             let piece = node.encode(std::slice::from_ref(delivery), node.suited(session.encoding, policy));
             outboxes.add(piece.len());
             session.outbox.push(piece);
+            session.note(channel.key, std::slice::from_ref(delivery));
             return 0;
         }
         let lag = session.lag.get_or_insert_default();
@@ -160,9 +162,11 @@ impl Shard {
         while session.outbox.bytes() < room
             && let Some(delivery) = past.next()
         {
-            let piece = self.node.encode(&[delivery], encoding);
+            let delivery = [delivery];
+            let piece = self.node.encode(&delivery, encoding);
             state.outboxes.add(piece.len());
             session.outbox.push(piece);
+            session.note(channel, &delivery);
         }
         if past.len() > 0 {
             let lag = session.lag.get_or_insert_default();
@@ -190,9 +194,13 @@ impl Shard {
             };
             outboxes.remove(before - lag.bytes());
             let encoding = self.node.suited(session.encoding, &hub.channel(channel).policy);
-            let piece = self.node.encode(&[delivery], encoding);
+            let delivery = [delivery];
+            let piece = self.node.encode(&delivery, encoding);
             outboxes.add(piece.len());
             session.outbox.push(piece);
+            if let Some(trail) = &session.trail {
+                trail.sent(channel, &delivery);
+            }
         }
         if lag.is_idle(|channel| &*hub.channel(channel).policy) {
             session.lag = None;

@@ -19,6 +19,7 @@ mod fan;
 mod session;
 mod outboxes;
 mod lag;
+mod trail;
 mod slow;
 mod hub;
 mod merge;
@@ -33,4 +34,5 @@ pub use policy::{
 pub use session::SessionKey;
 pub use settings::Settings;
 pub use shard::{Ground, Opening, Shard};
+pub use trail::Trail;
 pub use turn::Flushed;

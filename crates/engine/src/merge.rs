@@ -16,6 +16,18 @@ pub(crate) struct Start {
     pub replay: Vec<Arc<Delivery>>,
 }
 
+impl Start {
+    /// From where on the subscriber gets everything.
+    pub fn begin(&self) -> Position {
+        let publications = self.replay.iter().filter_map(|delivery| match &delivery.event {
+            Event::Publication(publication) => Some(publication.position),
+            Event::Presence(_) => None,
+        });
+        let mut publications = publications;
+        publications.next().map_or(self.end, |first| Position { offset: first.offset - 1, ..first })
+    }
+}
+
 /// What of history the subscriber gets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Asked {

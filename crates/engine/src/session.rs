@@ -8,8 +8,10 @@ use duplex_core::{
 
 use crate::hub::{Place, Subscription};
 use crate::lag::Lag;
+use crate::node::Delivery;
 use crate::outboxes::Outboxes;
 use crate::settings::Settings;
+use crate::trail::Trail;
 use crate::wheel::{TICK_MS, Tick, Wheel};
 
 /// Names a session on its shard. A key of a session that has ended names nobody, even when its place is taken again.
@@ -55,6 +57,8 @@ pub(crate) struct Session {
     /// Commands whose answer is awaited.
     pub in_flight: u32,
     pub lag: Option<Box<Lag>>,
+    /// Where what it is sent is noted, if it may come back by naming one publication.
+    pub trail: Option<Rc<Trail>>,
     /// What it may still publish in namespaces that limit it, which are told apart by where their policies lie.
     pub publications: Vec<(usize, Budget)>,
 }
@@ -167,6 +171,14 @@ impl Session {
         outboxes.remove(before);
         outboxes.add(self.outbox.bytes() + self.kept);
         self.sending
+    }
+
+    /// Notes that it is sent publications of a channel.
+    #[inline]
+    pub fn note(&self, channel: u32, run: &[Arc<Delivery>]) {
+        if let Some(trail) = &self.trail {
+            trail.sent(channel, run);
+        }
     }
 
     /// Who the client is, once that is known.

@@ -17,6 +17,7 @@ use crate::outboxes::Outboxes;
 use crate::policy::Namespaces;
 use crate::session::{Due, Introduction, Phase, Queued, Sending, Session, SessionKey};
 use crate::settings::Settings;
+use crate::trail::Trail;
 use crate::wheel::{TICK_MS, Tick, Wheel};
 
 /// The least time to take leave, however long a client has taken nothing, ms.
@@ -75,6 +76,8 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// The public id it had, if it goes on where another session of its ended; else it gets a new one.
     pub client: Option<ClientId>,
+    /// Where what it is sent is to be noted, if it may come back by naming one publication.
+    pub trail: Option<Rc<Trail>>,
 }
 
 /// What a shard stands on.
@@ -393,7 +396,7 @@ impl Shard {
 
 impl State {
     fn insert(&mut self, opening: Opening, known: Option<Arc<Identity>>, connect_ms: u32) -> SessionKey {
-        let Opening { link, protocol, encoding, client, .. } = opening;
+        let Opening { link, protocol, encoding, client, trail, .. } = opening;
         self.serial = self.serial.wrapping_add(1);
         let due_ms = self.now_ms + u64::from(connect_ms);
         let key = SessionKey { index: self.sessions.0.vacant_key() as u32, serial: self.serial };
@@ -417,6 +420,7 @@ impl State {
             expires_ms: u64::MAX,
             in_flight: 0,
             lag: None,
+            trail,
             publications: Vec::new(),
         });
         key

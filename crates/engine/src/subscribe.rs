@@ -145,7 +145,11 @@ impl Shard {
             let held = state.hub.end_joining(channel, key.index)?;
             let start = merge(asked, history, held, delivery)?;
             let place = state.hub.go_live(channel, key.index, encoding, start.end)?;
-            state.sessions.member(key.index).set_place(channel, place);
+            let session = state.sessions.member(key.index);
+            session.set_place(channel, place);
+            if let Some(trail) = &session.trail {
+                trail.joined(channel, name, start.begin());
+            }
             Ok((channel, start))
         })())
     }
@@ -192,6 +196,9 @@ impl Shard {
         let Some(session) = state.sessions.get(key) else { return };
         let Some(index) = session.subscriptions.iter().position(|s| s.channel == channel) else { return };
         let subscription = session.subscriptions.swap_remove(index);
+        if let Some(trail) = &session.trail {
+            trail.left(channel);
+        }
         self.leave_channel(state, key, subscription);
     }
 

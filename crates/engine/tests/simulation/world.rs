@@ -166,6 +166,7 @@ impl World {
             encoding: EncodingId(0),
             identity: None,
             client: None,
+            trail: None,
         };
         let key = self.shards[shard].open(opening);
         self.clients[client].connection = Some(Connection { shard, key, link });

@@ -93,6 +93,7 @@ impl Story {
             encoding: EncodingId(0),
             identity: None,
             client: None,
+            trail: None,
         });
         self.clients.insert(name.to_owned(), Client { key, link });
     }

@@ -33,6 +33,7 @@ pub(super) async fn open(site: &Rc<Site>, caller: Arc<Caller>, request: &Request
                 encoding: EVENTS,
                 identity,
                 client: None,
+                trail: None,
             });
             let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
             tokio::task::spawn_local(Endless::new(link, client));

@@ -49,8 +49,14 @@ pub(super) fn upgrade(
             let shared = if accept.shared_frames() { Compression::PerMessage } else { Compression::Off };
             let link = websocket::link(stream, &accept, Rc::clone(&site.sockets));
             let Admission { place, identity } = admission;
-            let opening =
-                Opening { link: link.clone(), protocol, encoding: encoding(shared), identity, client: None };
+            let opening = Opening {
+                link: link.clone(),
+                protocol,
+                encoding: encoding(shared),
+                identity,
+                client: None,
+                trail: None,
+            };
             let key = site.shard.open(opening);
             let client = Client { shard: Rc::clone(&site.shard), key, _caller: caller, _place: place };
             tokio::task::spawn_local(websocket::Connection::new(link, accept.compression(), client, early));

@@ -247,7 +247,8 @@ impl Namespaces {
         let socket = Socket::new(namespace, (form, dialect(self.version)), bytes_max, introduction);
         let link = Lane::new(connection, lane.0);
         let encoding = encoding(self.version, Shape { form, within, stamp: Stamp::Off });
-        let opening = Opening { link, protocol: Box::new(socket), encoding, identity: None, client: None };
+        let opening =
+            Opening { link, protocol: Box::new(socket), encoding, identity: None, client: None, trail: None };
         let key = connection.site.shard.open(opening);
         self.open.borrow_mut().push((lane.0, key));
     }

@@ -117,6 +117,7 @@ impl Connection {
                 encoding: EncodingId(0),
                 identity: None,
                 client: None,
+                trail: None,
             },
             // Who the client is, it says to each namespace. The connection itself may do nothing.
             Upper::SocketIo => Opening {
@@ -125,6 +126,7 @@ impl Connection {
                 encoding: EncodingId(0),
                 identity: Some(Identity::default()),
                 client: None,
+                trail: None,
             },
         };
         connection.own.set(Some(site.shard.open(opening)));

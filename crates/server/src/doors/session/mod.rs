@@ -206,8 +206,14 @@ fn begin(
     let Admission { place, identity } = admission;
     let guard = Guard { registry: Rc::clone(&site.sessions), secret: token.secret, _place: place };
     let link = MovableLink::new(kind, live.retained_bytes, Box::new(guard));
-    let opening =
-        Opening { link: link.clone(), protocol: Box::new(protocol), encoding, identity, client: None };
+    let opening = Opening {
+        link: link.clone(),
+        protocol: Box::new(protocol),
+        encoding,
+        identity,
+        client: None,
+        trail: None,
+    };
     let key = site.shard.open(opening);
     let session = Found { link, key, form };
     site.sessions.add(token.secret, &session);

@@ -1,0 +1,240 @@
+//! What a client was sent, in order: so one publication that it has seen names a point in all of its channels.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use duplex_core::{ChannelName, Event, Position};
+
+use crate::node::Delivery;
+
+/// Publications remembered: as many may be on their way to the client when its connection breaks.
+const STEPS_MAX: usize = 256;
+
+/// A client's way through its channels. It is written while the client is sent something, not when it leaves, and outlives
+/// its session.
+#[derive(Debug, Default)]
+pub struct Trail(RefCell<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    channels: Vec<Channel>,
+    /// The newest publications sent, oldest first.
+    steps: VecDeque<Step>,
+    /// Whether these are all there were.
+    memory: Memory,
+    /// What the client had seen last when the trail began.
+    before: Option<Position>,
+}
+
+/// A channel that the client is or was subscribed to.
+#[derive(Debug)]
+struct Channel {
+    /// Its place in the hub, as long as the session is in it.
+    key: u32,
+    name: ChannelName,
+    /// The newest publication sent, or the position from which on the client gets everything.
+    sent: Position,
+    membership: Membership,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Membership {
+    Joined,
+    Left,
+}
+
+#[derive(Debug, Default, PartialEq)]
+enum Memory {
+    #[default]
+    Whole,
+    Shortened,
+}
+
+/// A publication that was sent: its channel's place, and its offset.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    channel: u32,
+    offset: u64,
+}
+
+impl Trail {
+    /// The trail of a client that had seen `before` last, if it comes back.
+    pub fn new(before: Option<Position>) -> Self {
+        Self(RefCell::new(State { before, ..State::default() }))
+    }
+
+    /// Where a client stands in each of its channels that has seen `last`, or nothing, of what it was sent. `None` if the
+    /// trail does not reach back so far.
+    pub fn positions(&self, last: Option<Position>) -> Option<Vec<(ChannelName, Position)>> {
+        let state = self.0.borrow();
+        let mut sent: Vec<Position> = state.channels.iter().map(|channel| channel.sent).collect();
+        let seen = state.steps.iter().rev().find(|step| {
+            let at = &mut sent[step.channel as usize];
+            let is_seen = last == Some(Position { epoch: at.epoch, offset: step.offset });
+            if !is_seen {
+                at.offset = step.offset - 1;
+            }
+            is_seen
+        });
+        let is_from_the_start = || last == state.before && state.memory == Memory::Whole;
+        if seen.is_none() && !is_from_the_start() {
+            return None;
+        }
+        let channels = state.channels.iter().zip(sent);
+        let joined = channels.filter(|(channel, _)| channel.membership == Membership::Joined);
+        Some(joined.map(|(channel, position)| (channel.name.clone(), position)).collect())
+    }
+
+    /// The client is subscribed to a channel and gets everything behind `position`.
+    pub(crate) fn joined(&self, key: u32, name: &ChannelName, position: Position) {
+        let state = &mut *self.0.borrow_mut();
+        // Whoever leaves and comes back often must not make it longer and longer.
+        let again = state.channels.iter().position(|channel| {
+            channel.name == *name && channel.membership == Membership::Left && channel.sent == position
+        });
+        let joined = Channel { key, name: name.clone(), sent: position, membership: Membership::Joined };
+        match again {
+            Some(place) => state.channels[place] = joined,
+            None if state.channels.len() < STEPS_MAX => state.channels.push(joined),
+            None => state.forget_left(joined),
+        }
+    }
+
+    /// The client has unsubscribed from it.
+    pub(crate) fn left(&self, key: u32) {
+        let state = &mut *self.0.borrow_mut();
+        if let Some(place) = state.place(key) {
+            state.channels[place].membership = Membership::Left;
+        }
+    }
+
+    /// The client is sent publications of a channel.
+    pub(crate) fn sent(&self, key: u32, run: &[Arc<Delivery>]) {
+        let state = &mut *self.0.borrow_mut();
+        let Some(place) = state.place(key) else { return };
+        for delivery in run {
+            let Event::Publication(publication) = &delivery.event else { continue };
+            state.channels[place].sent = publication.position;
+            if state.steps.len() == STEPS_MAX {
+                state.steps.pop_front();
+                state.memory = Memory::Shortened;
+            }
+            let channel = u32::try_from(place).expect("there are few");
+            state.steps.push_back(Step { channel, offset: publication.position.offset });
+        }
+    }
+}
+
+impl State {
+    fn place(&self, key: u32) -> Option<usize> {
+        self.channels
+            .iter()
+            .position(|channel| channel.key == key && channel.membership == Membership::Joined)
+    }
+
+    /// Too many channels were joined and left: what was sent of those that were left is forgotten, and so the trail begins
+    /// anew.
+    fn forget_left(&mut self, joined: Channel) {
+        self.channels.retain(|channel| channel.membership == Membership::Joined);
+        self.channels.push(joined);
+        self.steps.clear();
+        self.memory = Memory::Shortened;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use duplex_core::{Draft, Epoch, Json, Payload, Publication};
+
+    use super::*;
+
+    fn position(channel: u8, offset: u64) -> Position {
+        Position { epoch: Epoch::from_random([channel; 6]), offset }
+    }
+
+    fn delivery(channel: u8, offset: u64) -> Arc<Delivery> {
+        let draft = Draft {
+            channel: name(channel),
+            event: Default::default(),
+            payload: Payload::Data(Json::check(serde_json::from_str("1").unwrap()).unwrap()),
+            tags: Default::default(),
+            client: None,
+            time_ms: 0,
+            key: None,
+        };
+        let publication = Publication { position: position(channel, offset), draft };
+        crate::Node::new(1, Vec::new(), 1).delivery(Event::Publication(Arc::new(publication)))
+    }
+
+    fn name(channel: u8) -> ChannelName {
+        ChannelName::parse(&channel.to_string()).unwrap()
+    }
+
+    /// Where someone stands who has seen `last` as its last, as `channel@offset`.
+    fn stands(trail: &Trail, last: Option<(u8, u64)>) -> Option<String> {
+        let positions = trail.positions(last.map(|(channel, offset)| position(channel, offset)))?;
+        let shown = positions.iter().map(|(name, at)| format!("{}@{}", &**name, at.offset));
+        Some(shown.collect::<Vec<_>>().join(" "))
+    }
+
+    fn trail(joined: &[(u8, u64)], sent: &[(u8, u64)]) -> Trail {
+        let trail = Trail::new(None);
+        joined.iter().for_each(|&(channel, offset)| {
+            trail.joined(channel.into(), &name(channel), position(channel, offset));
+        });
+        sent.iter().for_each(|&(channel, offset)| trail.sent(channel.into(), &[delivery(channel, offset)]));
+        trail
+    }
+
+    #[test]
+    fn one_publication_names_a_point_in_all_channels() {
+        let trail = trail(&[(1, 5), (2, 0), (3, 9)], &[(1, 6), (2, 1), (1, 7), (2, 2)]);
+        for (last, positions) in [
+            (Some((2, 2)), Some("1@7 2@2 3@9")),
+            (Some((1, 7)), Some("1@7 2@1 3@9")),
+            (Some((2, 1)), Some("1@6 2@1 3@9")),
+            (Some((1, 6)), Some("1@6 2@0 3@9")),
+            (None, Some("1@5 2@0 3@9")),
+            (Some((1, 5)), None),
+            (Some((3, 9)), None),
+            (Some((4, 1)), None),
+        ] {
+            assert_eq!(stands(&trail, last).as_deref(), positions, "{last:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_trail_does_not_reach_back_to_is_a_clear_no() {
+        let sent: Vec<_> = (1..=STEPS_MAX as u64 + 1).map(|offset| (1, offset)).collect();
+        let trail = trail(&[(1, 0)], &sent);
+        assert_eq!(stands(&trail, None), None);
+        assert_eq!(stands(&trail, Some((1, 1))), None);
+        assert_eq!(stands(&trail, Some((1, 2))).as_deref(), Some("1@2"));
+    }
+
+    #[test]
+    fn who_was_sent_nothing_since_it_came_back_stands_where_it_came_back() {
+        let trail = Trail::new(Some(position(1, 7)));
+        trail.joined(1, &name(1), position(1, 7));
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7"));
+        trail.sent(1, &[delivery(1, 8)]);
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7"));
+        assert_eq!(stands(&trail, None), None, "it forgot what it had seen");
+    }
+
+    #[test]
+    fn a_channel_that_was_left_is_not_come_back_to() {
+        let trail = trail(&[(1, 0), (2, 0)], &[(1, 1), (2, 1)]);
+        trail.left(2);
+        assert_eq!(stands(&trail, Some((2, 1))).as_deref(), Some("1@1"));
+        trail.joined(2, &name(2), position(2, 5));
+        trail.sent(2, &[delivery(2, 6)]);
+        assert_eq!(stands(&trail, Some((1, 1))).as_deref(), Some("1@1 2@5"));
+        for _ in 0..2 * STEPS_MAX {
+            trail.left(2);
+            trail.joined(2, &name(2), position(2, 6));
+        }
+        assert_eq!(stands(&trail, Some((2, 6))).as_deref(), Some("1@1 2@6"));
+    }
+}
