@@ -109,6 +109,8 @@ pub enum Answer {
     Refreshed { expires_in_ms: Option<u64> },
     /// To [`Command::Subscribe`]; what was recovered follows as publications.
     Subscribed { channel: ChannelName, position: Position, recovered: Recovered },
+    /// After [`Subscribed`](Self::Subscribed), if the client gave `since`: what was recovered is on its way.
+    Recovered { channel: ChannelName },
     /// To [`Command::Unsubscribe`]; no publication of the channel follows.
     Unsubscribed { channel: ChannelName },
     /// To [`Command::History`]; `position` is the channel's newest.

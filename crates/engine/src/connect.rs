@@ -91,6 +91,9 @@ impl Shard {
                 session.heard_ms = *now_ms;
                 session.live(&settings, key, wheel);
                 session.link.admitted();
+                if let Some(trail) = &session.trail {
+                    trail.begin(session.client, identity.user.clone());
+                }
                 (session.client, held)
             })
         };

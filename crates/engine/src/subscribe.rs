@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use duplex_core::{
     Action, Answer, BrokerError, ChannelName, CloseReason, EncodingId, ErrorCode, Event, Extent, History,
-    Identity, Member, Order, Page, Position, Refusal, Tell, Ticket,
+    Identity, Member, Order, Page, Position, Recovered, Refusal, Tell, Ticket,
 };
 
 use crate::command::refusal;
@@ -127,6 +127,9 @@ impl Shard {
         let Start { position, recovered, replay, .. } = start;
         self.answer(key, ticket, Answer::Subscribed { channel: name.clone(), position, recovered });
         self.replay(key, channel, &policy, replay);
+        if recovered == Recovered::All {
+            self.answer(key, ticket, Answer::Recovered { channel: name.clone() });
+        }
         self.report(key, &name, &policy);
     }
 

@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use duplex_core::{ChannelName, Event, Position};
+use duplex_core::{ChannelName, ClientId, Event, Position, UserId};
 
 use crate::node::Delivery;
 
 /// Publications remembered: as many may be on their way to the client when its connection breaks.
 const STEPS_MAX: usize = 256;
+
+/// The place of a channel in which the client is not back yet.
+const NOT_YET: u32 = u32::MAX;
 
 /// A client's way through its channels. It is written while the client is sent something, not when it leaves, and outlives
 /// its session.
@@ -25,6 +28,8 @@ struct State {
     memory: Memory,
     /// What the client had seen last when the trail began.
     before: Option<Position>,
+    /// Whose it is, once that is known.
+    whose: Option<(ClientId, Option<UserId>)>,
 }
 
 /// A channel that the client is or was subscribed to.
@@ -59,9 +64,16 @@ struct Step {
 }
 
 impl Trail {
-    /// The trail of a client that had seen `before` last, if it comes back.
-    pub fn new(before: Option<Position>) -> Self {
-        Self(RefCell::new(State { before, ..State::default() }))
+    /// The trail of a client that had seen `before` last, and stood there in its channels, if it comes back.
+    pub fn new(before: Option<Position>, stood: Vec<(ChannelName, Position)>) -> Self {
+        let expected = |(name, sent)| Channel { key: NOT_YET, name, sent, membership: Membership::Joined };
+        let channels = stood.into_iter().map(expected).collect();
+        Self(RefCell::new(State { before, channels, ..State::default() }))
+    }
+
+    /// Whose it is; `None` if the client was never let in.
+    pub fn whose(&self) -> Option<(ClientId, Option<UserId>)> {
+        self.0.borrow().whose.clone()
     }
 
     /// Where a client stands in each of its channels that has seen `last`, or nothing, of what it was sent. `None` if the
@@ -86,12 +98,18 @@ impl Trail {
         Some(joined.map(|(channel, position)| (channel.name.clone(), position)).collect())
     }
 
+    /// It is known who the client is.
+    pub(crate) fn begin(&self, client: ClientId, user: Option<UserId>) {
+        self.0.borrow_mut().whose = Some((client, user));
+    }
+
     /// The client is subscribed to a channel and gets everything behind `position`.
     pub(crate) fn joined(&self, key: u32, name: &ChannelName, position: Position) {
         let state = &mut *self.0.borrow_mut();
         // Whoever leaves and comes back often must not make it longer and longer.
         let again = state.channels.iter().position(|channel| {
-            channel.name == *name && channel.membership == Membership::Left && channel.sent == position
+            let may_be = channel.key == NOT_YET || channel.membership == Membership::Left;
+            may_be && channel.name == *name && channel.sent == position
         });
         let joined = Channel { key, name: name.clone(), sent: position, membership: Membership::Joined };
         match again {
@@ -179,7 +197,7 @@ mod tests {
     }
 
     fn trail(joined: &[(u8, u64)], sent: &[(u8, u64)]) -> Trail {
-        let trail = Trail::new(None);
+        let trail = Trail::default();
         joined.iter().for_each(|&(channel, offset)| {
             trail.joined(channel.into(), &name(channel), position(channel, offset));
         });
@@ -215,11 +233,14 @@ mod tests {
 
     #[test]
     fn who_was_sent_nothing_since_it_came_back_stands_where_it_came_back() {
-        let trail = Trail::new(Some(position(1, 7)));
+        let trail =
+            Trail::new(Some(position(1, 7)), vec![(name(1), position(1, 7)), (name(2), position(2, 3))]);
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7 2@3"), "before it is back anywhere");
         trail.joined(1, &name(1), position(1, 7));
-        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7"));
+        trail.joined(2, &name(2), position(2, 3));
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7 2@3"));
         trail.sent(1, &[delivery(1, 8)]);
-        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7"));
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7 2@3"));
         assert_eq!(stands(&trail, None), None, "it forgot what it had seen");
     }
 

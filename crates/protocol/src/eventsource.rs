@@ -78,8 +78,9 @@ impl Protocol for EventSource {
                 out.push(b'}');
             }
             Answer::Connected { join, .. } => return self.subscribe(join, steps),
-            // It never asks for these.
-            Answer::Refreshed { .. }
+            // It never asks for the others.
+            Answer::Recovered { .. }
+            | Answer::Refreshed { .. }
             | Answer::Unsubscribed { .. }
             | Answer::Published { .. }
             | Answer::Present { .. }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval};
 
 use crate::authority::{Authority, Credentials, Gate};
 use crate::config::{Change, changes};
-use crate::doors::{self, Caller, Engines, Errand, Registry, Seat, Site};
+use crate::doors::{self, Caller, Engines, Errand, Recoveries, Registry, Seat, Site, Whereabouts};
 use crate::live::Live;
 use crate::options::Mode;
 use crate::places::{Full, Place, Places, Refused};
@@ -108,6 +108,7 @@ struct Parts {
     places: Arc<Places>,
     ready: Arc<AtomicBool>,
     errands: Arc<[mpsc::Sender<Errand>]>,
+    whereabouts: Whereabouts,
     live: watch::Receiver<Arc<Live>>,
     stage: watch::Receiver<Stage>,
 }
@@ -245,6 +246,7 @@ impl Parts {
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
             errands: errands.into(),
+            whereabouts: Whereabouts::default(),
             live,
             stage,
         };
@@ -271,6 +273,7 @@ impl Parts {
             taken,
             sessions: Rc::<Registry>::default(),
             engines: Rc::<Engines>::default(),
+            recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts)),
             errands: Arc::clone(&self.errands),
         })
     }
@@ -345,7 +348,7 @@ async fn run_shard(
 ) {
     tokio::task::spawn_local(doors::run_errands(Rc::clone(&site), errands));
     let turns = tokio::task::spawn_local(Rc::clone(&site.shard).turns());
-    let ticks = tokio::task::spawn_local(ticks(Rc::clone(&site.shard)));
+    let ticks = tokio::task::spawn_local(ticks(Rc::clone(&site)));
     loop {
         tokio::select! {
             _ = parts.stage.wait_for(|stage| *stage != Stage::Serving) => break,
@@ -374,12 +377,14 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
     doors::serve(site, stream, Bytes::new(), caller);
 }
 
-async fn ticks(shard: Rc<Shard>) {
+async fn ticks(site: Rc<Site>) {
     let mut ticks = interval(TICK);
     let mut clock = Clock { now: Duration::ZERO, before: Instant::now() };
     loop {
         ticks.tick().await;
-        shard.tick(clock.advance(Instant::now()));
+        let now = Instant::now();
+        site.shard.tick(clock.advance(now));
+        site.recoveries.sweep(now);
     }
 }
 

@@ -153,6 +153,18 @@ pub struct Drain {
 pub struct SocketIo {
     /// Whether clients of Socket.IO 2, which speak older protocols, are let in. Default no.
     pub version_2: Version2,
+    /// Whether a client that comes back gets what it missed. Default no: it shows in events.
+    pub recovery: ConnectionRecovery,
+    /// How long it may stay away for that. Default 2 min.
+    pub recovery_ttl: Duration,
+}
+
+/// Whether a client of Socket.IO that comes back gets what it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum ConnectionRecovery {
+    On,
+    Off,
 }
 
 /// Whether clients of Socket.IO 2 are let in.
@@ -165,7 +177,8 @@ pub enum Version2 {
 
 impl Default for SocketIo {
     fn default() -> Self {
-        Self { version_2: Version2::Refused }
+        let (version_2, recovery) = (Version2::Refused, ConnectionRecovery::Off);
+        Self { version_2, recovery, recovery_ttl: Duration::from_secs(120) }
     }
 }
 

@@ -289,7 +289,7 @@ impl Protocol for Spoken {
                 format!("at {} {} {} {recovered}\n", &*channel, position.epoch, position.offset)
             }
             Answer::Unsubscribed { channel } => format!("left {}\n", &*channel),
-            Answer::Published { .. } => return,
+            Answer::Published { .. } | Answer::Recovered { .. } => return,
             Answer::Refused(refusal) => format!("refused {}\n", refusal.code as u16),
             other => panic!("nobody asked for {other:?}"),
         };

@@ -397,7 +397,7 @@ impl Protocol for Spoken {
             }
             Answer::Unsubscribed { .. } => "left ".to_owned(),
             Answer::History { channel, publications, .. } => format!("{}*{} ", &*channel, publications.len()),
-            Answer::Published { .. } => return,
+            Answer::Published { .. } | Answer::Recovered { .. } => return,
             Answer::Refused(refusal) => format!("refused{} ", refusal.code as u16),
         };
         steps.push_back(Step::Send(Message::Text(Bytes::from(text))));

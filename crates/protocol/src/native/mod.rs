@@ -220,6 +220,9 @@ impl Protocol for Native {
             }
             return self.join(join, steps);
         }
+        if matches!(answer, Answer::Recovered { .. }) {
+            return;
+        }
         // Without an id only what the client cannot know is answered.
         let silent = matches!(
             answer,
@@ -250,6 +253,8 @@ impl Native {
             Answer::Subscribed { channel, position, recovered } => {
                 frame::standing(id, "subscribed", &channel, position, recovered)
             }
+            // What was recovered speaks for itself.
+            Answer::Recovered { .. } => Vec::new(),
             Answer::Unsubscribed { channel } => frame::unsubscribed(id, &channel),
             Answer::History { channel, position, publications } => {
                 frame::history(id, &channel, position, &publications)

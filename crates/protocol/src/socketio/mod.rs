@@ -17,7 +17,7 @@ mod verb;
 pub use event::{Part, Shape, Stamp, Within, presence, publication};
 pub use namespace::Namespace;
 pub use packet::Breach;
-pub use socket::{Introduction, Refused, RefusedData, Socket, is_fault};
+pub use socket::{Introduction, Refused, RefusedData, Returning, Socket, is_fault, parse_stamp};
 pub use sockets::{Lane, Routed, Sockets};
 
 use duplex_core::{Answer, Command, Frame, Protocol, Step, Steps, Ticket};

@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use duplex_core::{
-    Answer, ChannelName, CloseReason, Closing, Command, Frame, Message, Position, Protocol, Recovered,
-    Refusal, Return, Span, Step, Steps, Ticket,
+    Answer, ChannelName, ClientId, CloseReason, Closing, Command, Epoch, Frame, Message, Position, Protocol,
+    Recovered, Refusal, Return, Span, Step, Steps, Ticket, UserId,
 };
 use serde::Serialize;
 
@@ -22,6 +22,19 @@ pub struct Introduction {
     pub token: Option<Box<str>>,
     /// Channels it wants to be subscribed to at once, beside those in its token.
     pub channels: Vec<ChannelName>,
+    /// What it may come back by.
+    pub pid: Option<Box<str>>,
+    /// Who it says it was.
+    pub returning: Option<Returning>,
+}
+
+/// A client that comes back.
+#[derive(Debug, Clone)]
+pub struct Returning {
+    /// Whose client it was.
+    pub user: Option<UserId>,
+    /// Its channels, and where it stands in each; without a position, nothing is recovered there.
+    pub channels: Vec<(ChannelName, Option<Position>)>,
 }
 
 /// A client's conversation in one namespace.
@@ -44,7 +57,18 @@ pub struct Socket {
 enum Stage {
     /// It is not known yet who the client is.
     Connecting(Box<Introduction>),
+    /// What it missed is being sent, before it is told that it is connected.
+    Returning(Box<Greeting>),
     Connected,
+}
+
+/// What a client is told when it is connected.
+#[derive(Debug)]
+struct Greeting {
+    client: ClientId,
+    pid: Option<Box<str>>,
+    /// Channels in which it is not back yet.
+    awaited: usize,
 }
 
 /// Something that was asked for the client.
@@ -75,6 +99,13 @@ struct Partial {
 /// The text by which a client that recovers names the last publication it has seen.
 pub(super) fn stamp(position: Position) -> String {
     format!("{}.{}", position.epoch, position.offset)
+}
+
+/// Reads what a client says it has seen last. What no server wrote, names nothing there is.
+pub fn parse_stamp(text: &str) -> Position {
+    let parts =
+        text.split_once('.').and_then(|(epoch, offset)| Some((Epoch::parse(epoch)?, offset.parse().ok()?)));
+    parts.map_or(Position { epoch: Epoch::NONE, offset: 0 }, |(epoch, offset)| Position { epoch, offset })
 }
 
 impl Socket {
@@ -213,22 +244,72 @@ impl Socket {
         }
     }
 
-    fn connected(&mut self, client: duplex_core::ClientId, join: Vec<ChannelName>, steps: &mut Steps) {
+    fn connected(
+        &mut self,
+        client: ClientId,
+        user: Option<&UserId>,
+        join: Vec<ChannelName>,
+        steps: &mut Steps,
+    ) {
         let Stage::Connecting(introduction) = std::mem::replace(&mut self.stage, Stage::Connected) else {
             return;
         };
-        let data = match self.dialect {
-            Dialect::V5 => Some(format!(r#"{{"sid":"{client}"}}"#)),
-            Dialect::V4 => None,
-        };
-        self.send(Kind::Connect, None, data.as_deref(), steps);
-        let mut channels = introduction.channels;
+        let Introduction { mut channels, pid, returning, .. } = *introduction;
+        if let Some(Returning { user: before, channels, .. }) = returning {
+            if before.as_ref() != user {
+                let detail = "who comes back is another user".to_owned();
+                return steps.push_back(Step::Close(&CloseReason::INSUFFICIENT_STATE, detail));
+            }
+            let awaited = channels.len();
+            for (channel, since) in channels {
+                steps.push_back(Step::Ask(OWN, Command::Subscribe { channel, since, token: None }));
+            }
+            self.stage = Stage::Returning(Box::new(Greeting { client, pid, awaited }));
+            return self.greet_if_back(steps);
+        }
+        self.greet(client, pid.as_deref(), steps);
         channels.extend(join);
         channels.sort_unstable();
         channels.dedup();
         for channel in channels {
             steps.push_back(Step::Ask(OWN, Command::Subscribe { channel, since: None, token: None }));
         }
+    }
+
+    /// The client is told that it is connected.
+    fn greet(&self, client: ClientId, pid: Option<&str>, steps: &mut Steps) {
+        let data = match (self.dialect, pid) {
+            (Dialect::V5, None) => Some(format!(r#"{{"sid":"{client}"}}"#)),
+            (Dialect::V5, Some(pid)) => Some(format!(r#"{{"sid":"{client}","pid":"{pid}"}}"#)),
+            (Dialect::V4, _) => None,
+        };
+        self.send(Kind::Connect, None, data.as_deref(), steps);
+    }
+
+    fn greet_if_back(&mut self, steps: &mut Steps) {
+        if let Stage::Returning(greeting) = &self.stage
+            && greeting.awaited == 0
+        {
+            self.greet(greeting.client, greeting.pid.as_deref(), steps);
+            self.stage = Stage::Connected;
+        }
+    }
+
+    /// Something happened in a channel to which the client comes back. What it cannot get back is no silent gap: it comes
+    /// again, and begins anew.
+    fn back_in(&mut self, answer: &Answer, steps: &mut Steps) {
+        let Stage::Returning(greeting) = &mut self.stage else { return };
+        match answer {
+            Answer::Recovered { .. } | Answer::Subscribed { recovered: Recovered::NotAsked, .. } => {
+                greeting.awaited = greeting.awaited.saturating_sub(1);
+            }
+            Answer::Subscribed { recovered: Recovered::All, .. } => {}
+            _ => {
+                let detail = "a channel could not be recovered".to_owned();
+                return steps.push_back(Step::Close(&CloseReason::INSUFFICIENT_STATE, detail));
+            }
+        }
+        self.greet_if_back(steps);
     }
 
     fn breach(breach: &Breach, steps: &mut Steps) {
@@ -256,8 +337,14 @@ impl Protocol for Socket {
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps) {
-        if let Answer::Connected { client, join, .. } = answer {
-            return self.connected(client, join, steps);
+        if let Answer::Connected { client, user, join, .. } = answer {
+            return self.connected(client, user.as_ref(), join, steps);
+        }
+        if ticket == OWN && matches!(self.stage, Stage::Returning(_)) {
+            return self.back_in(&answer, steps);
+        }
+        if matches!(answer, Answer::Recovered { .. }) {
+            return;
         }
         let asked = self.asked.iter().position(|asked| asked.ticket == ticket);
         let reply = match asked {
@@ -273,7 +360,7 @@ impl Protocol for Socket {
     fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
         let Closing { reason, detail, .. } = *closing;
         match self.stage {
-            Stage::Connecting(_) if *reason != CloseReason::GOING_AWAY => {
+            Stage::Connecting(_) if *reason != CloseReason::GOING_AWAY && *reason != CloseReason::RESTART => {
                 let message = match detail {
                     "" => reason.sentence.to_owned(),
                     detail => format!("{}: {detail}", reason.sentence),
@@ -286,7 +373,7 @@ impl Protocol for Socket {
             Stage::Connected if reason.then == Return::Stay && !is_fault(reason) => {
                 self.send(Kind::Disconnect, None, None, steps);
             }
-            Stage::Connecting(_) | Stage::Connected => {}
+            Stage::Connecting(_) | Stage::Returning(_) | Stage::Connected => {}
         }
     }
 }
@@ -320,7 +407,10 @@ fn body(answer: Answer) -> Vec<u8> {
         Answer::Present { channel, present } => return crate::present(&channel, &present),
         Answer::Counted { channel, attendance } => return crate::attendance(&channel, attendance),
         Answer::Called { data } => out.extend_from_slice(data.as_str().as_bytes()),
-        Answer::Refreshed { expires_in_ms: None } | Answer::Connected { .. } | Answer::Refused(_) => {
+        Answer::Refreshed { expires_in_ms: None }
+        | Answer::Recovered { .. }
+        | Answer::Connected { .. }
+        | Answer::Refused(_) => {
             out.extend_from_slice(b"{}");
         }
     }

@@ -91,8 +91,7 @@ impl Sockets {
             (Frame::Binary(_), Form::Text) => {
                 let (lane, count) = self.awaited.take().ok_or(Breach::Unannounced)?;
                 self.awaited = (count > 1).then_some((lane, count - 1));
-                let is_there = self.connected.iter().any(|(known, _)| *known == lane);
-                Ok(if is_there { Routed::Message(lane, frame) } else { Routed::Nobody })
+                Ok(if self.has(lane) { Routed::Message(lane, frame) } else { Routed::Nobody })
             }
             (Frame::Binary(message), Form::MessagePack) => {
                 let (json, _) = unpack(message)?;
@@ -127,6 +126,11 @@ impl Sockets {
         self.lanes = self.lanes.wrapping_add(1);
         self.connected.push((Lane(self.lanes), self.key(namespace).into()));
         Lane(self.lanes)
+    }
+
+    /// Whether a socket is there.
+    pub fn has(&self, lane: Lane) -> bool {
+        self.connected.iter().any(|(known, _)| *known == lane)
     }
 
     /// A socket is gone.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use duplex_engine::{Deflate, Recovery, UserLimited, Visibility, Who};
 
 use crate::auth::{Anonymous, Expiry, PrivateAddresses};
-use crate::options::{Mode, Slow, Version2};
+use crate::options::{ConnectionRecovery, Mode, Slow, Version2};
 
 /// A value that is one of a few words.
 pub(crate) trait Choice: Sized + Copy + PartialEq + 'static {
@@ -28,6 +28,10 @@ pub(crate) trait Choice: Sized + Copy + PartialEq + 'static {
 
 impl Choice for Mode {
     const WORDS: &'static [(&'static str, Self)] = &[("true", Self::Dev), ("false", Self::Closed)];
+}
+
+impl Choice for ConnectionRecovery {
+    const WORDS: &'static [(&'static str, Self)] = &[("true", Self::On), ("false", Self::Off)];
 }
 
 impl Choice for Version2 {

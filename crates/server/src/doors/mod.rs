@@ -6,6 +6,7 @@ mod echo;
 mod engineio;
 mod eventsource;
 mod native;
+mod recovery;
 mod session;
 mod socket;
 mod socketio;
@@ -35,6 +36,7 @@ use crate::{page, query};
 pub(crate) use client::{Caller, Seat};
 pub(crate) use engineio::Registry as Engines;
 pub(crate) use errand::{Errand, run as run_errands};
+pub(crate) use recovery::{Recoveries, Whereabouts};
 pub(crate) use session::Registry;
 
 /// Publications as native frames over WebSocket.
@@ -89,6 +91,8 @@ pub(crate) struct Site {
     pub sessions: Rc<Registry>,
     /// Engine.IO sessions here that requests may ask for.
     pub engines: Rc<Engines>,
+    /// Clients of Socket.IO here that may come back.
+    pub recoveries: Recoveries,
     /// How each shard is asked to do something for a session of its.
     pub errands: Arc<[mpsc::Sender<Errand>]>,
 }

@@ -6,18 +6,24 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use duplex_core::{ChannelName, CloseReason, Encode, EncodingId, Frame, PresenceChange, Publication};
-use duplex_engine::{Opening, SessionKey, Shard};
+use duplex_core::{
+    ChannelName, CloseReason, Encode, EncodingId, Frame, Position, PresenceChange, Publication,
+};
+use duplex_engine::{Opening, SessionKey, Trail};
 use duplex_protocol::engineio::Version;
 use duplex_protocol::socketio::{
-    self, Dialect, Form, Introduction, Namespace, Part, Refused, RefusedData, Routed, Shape, Socket, Sockets,
-    Stamp, Within,
+    self, Dialect, Form, Introduction, Namespace, Part, Refused, RefusedData, Returning, Routed, Shape,
+    Socket, Sockets, Stamp, Within, parse_stamp,
 };
 use duplex_transport::http::{Body, text};
 use http::{Response, StatusCode};
 use serde::Deserialize;
 
+use super::Site;
 use super::engineio::{Connection, Lane, message_frame};
+use super::recovery::{Pid, Recalled};
+use super::session::Secret;
+use crate::options::ConnectionRecovery;
 use crate::query;
 
 /// How long the attachments of a packet may take.
@@ -101,9 +107,27 @@ pub(crate) struct Namespaces {
     /// Channels of the request, for the first connect to `/`.
     channels: RefCell<Vec<ChannelName>>,
     sockets: RefCell<Sockets>,
-    /// The sessions of sockets, by the number of their lane.
-    open: RefCell<Vec<(u32, SessionKey)>>,
+    open: RefCell<Vec<Open>>,
     attachments: Attachments,
+}
+
+/// What becomes of the clients of a connection that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// They may come back.
+    Await,
+    /// They broke the protocol, and would again.
+    Forget,
+}
+
+/// A socket that is there.
+#[derive(Clone, Copy)]
+struct Open {
+    /// Of its lane.
+    number: u32,
+    key: SessionKey,
+    /// What its client may come back by.
+    pid: Option<Secret>,
 }
 
 /// Attachments that are awaited.
@@ -144,27 +168,34 @@ impl Namespaces {
 
     /// The sessions there are.
     pub fn keys(&self) -> Vec<(u32, SessionKey)> {
-        self.open.borrow().clone()
+        self.open.borrow().iter().map(|open| (open.number, open.key)).collect()
     }
 
     fn key(&self, lane: socketio::Lane) -> Option<SessionKey> {
-        self.open.borrow().iter().find(|(number, _)| *number == lane.0).map(|(_, key)| *key)
+        self.open.borrow().iter().find(|open| open.number == lane.0).map(|open| open.key)
     }
 
     /// The connection has ended.
-    pub fn over(&self, shard: &Shard) {
-        let open = self.open.take();
-        open.into_iter().for_each(|(_, key)| shard.ended(key));
+    pub fn over(&self, site: &Site, then: Then) {
+        for Open { key, pid, .. } in self.open.take() {
+            site.shard.ended(key);
+            match (pid, then) {
+                (Some(pid), Then::Forget) => site.recoveries.remove(&pid),
+                (Some(pid), Then::Await) => site.recoveries.left(pid, site.live().socketio.recovery_ttl),
+                (None, _) => {}
+            }
+        }
     }
 
-    /// One session has ended.
-    pub fn ended(&self, shard: &Shard, number: u32) {
-        let lane = socketio::Lane(number);
-        if let Some(key) = self.key(lane) {
-            shard.ended(key);
+    /// One socket has ended, for good.
+    pub fn ended(&self, site: &Site, number: u32) {
+        let mut open = self.open.borrow_mut();
+        if let Some(place) = open.iter().position(|open| open.number == number) {
+            let Open { key, pid, .. } = open.swap_remove(place);
+            site.shard.ended(key);
+            pid.inspect(|pid| site.recoveries.remove(pid));
         }
-        self.open.borrow_mut().retain(|(known, _)| *known != number);
-        self.sockets.borrow_mut().left(lane);
+        self.sockets.borrow_mut().left(socketio::Lane(number));
     }
 
     /// A message of the client.
@@ -229,8 +260,8 @@ impl Namespaces {
             let refused = Refused { message: "Invalid namespace", data: None };
             return self.refuse(connection, name, &refused);
         };
-        let token = match Auth::read(auth.unwrap_or("{}")) {
-            Ok(Auth { token }) => token.map(|token| token.as_ref().into()),
+        let auth = match Auth::read(auth.unwrap_or("{}")) {
+            Ok(auth) => auth,
             Err(error) => {
                 self.sockets.borrow_mut().left(lane);
                 let data = Some(RefusedData { code: CloseReason::BAD_REQUEST.code });
@@ -238,19 +269,75 @@ impl Namespaces {
                 return self.refuse(connection, name, &refused);
             }
         };
+        let Auth { token, pid, offset } = auth;
+        let token = token.map(|token| token.as_ref().into());
         let token = token.or(shown.map(Into::into)).or_else(|| self.token.clone());
         let channels = if namespace.is_root() { self.channels.take() } else { Vec::new() };
-        let form = self.sockets.borrow().form();
+        let introduction = Introduction { token, channels, pid: None, returning: None };
+        let last = offset.map(|offset| parse_stamp(&offset));
+        match pid.filter(|_| self.recovers(connection)) {
+            None => self.begin(connection, (lane, namespace), introduction, (last, None)),
+            Some(pid) => {
+                let (connection, pid) = (Rc::clone(connection), Pid::parse(&pid));
+                tokio::task::spawn_local(async move {
+                    let recalled = match pid {
+                        Some(pid) => {
+                            connection.site.recall(pid.secret, last).await.map(|client| (pid, client))
+                        }
+                        None => None,
+                    };
+                    if let Some(namespaces) = &connection.namespaces {
+                        namespaces.begin(&connection, (lane, namespace), introduction, (last, recalled));
+                    }
+                });
+            }
+        }
+    }
+
+    fn recovers(&self, connection: &Connection) -> bool {
+        connection.site.live().socketio.recovery == ConnectionRecovery::On && self.version == Version::V4
+    }
+
+    /// Begins the session of a socket, whose client has seen `last`, if it was here before, and may be one that comes back.
+    fn begin(
+        &self,
+        connection: &Rc<Connection>,
+        (lane, namespace): (socketio::Lane, Namespace),
+        mut introduction: Introduction,
+        (last, recalled): (Option<Position>, Option<(Pid, Recalled)>),
+    ) {
+        if connection.is_over() || !self.sockets.borrow().has(lane) {
+            return;
+        }
+        let (site, form) = (&connection.site, self.sockets.borrow().form());
         let within = if namespace.is_root() { Within::Root } else { Within::OwnNamespace };
-        let bytes_max = connection.site.live().bodies.bytes_max;
-        let introduction = Introduction { token, channels };
-        let socket = Socket::new(namespace, (form, dialect(self.version)), bytes_max, introduction);
+        let (mut stamp, mut trail, mut secret, mut client) = (Stamp::Off, None, None, None);
+        if self.recovers(connection) {
+            let (pid, stands) = match recalled {
+                None => (Pid::random(site.id), Vec::new()),
+                Some((pid, Recalled { client: before, user, stands })) => {
+                    client = Some(before);
+                    let since = |(channel, at): &(ChannelName, Position)| {
+                        (channel.clone(), site.recovers(channel).then_some(*at))
+                    };
+                    let channels = stands.iter().map(since).collect();
+                    introduction.returning = Some(Returning { user, channels });
+                    (pid, stands)
+                }
+            };
+            introduction.pid = Some(pid.to_string().into());
+            (stamp, secret) = (Stamp::Offset, Some(pid.secret));
+            let begun = Rc::new(Trail::new(last, stands));
+            site.came_back(pid.secret, Rc::clone(&begun), connection);
+            trail = Some(begun);
+        }
+        let form_and_dialect = (form, dialect(self.version));
+        let bytes_max = site.live().bodies.bytes_max;
+        let protocol = Box::new(Socket::new(namespace, form_and_dialect, bytes_max, introduction));
         let link = Lane::new(connection, lane.0);
-        let encoding = encoding(self.version, Shape { form, within, stamp: Stamp::Off });
-        let opening =
-            Opening { link, protocol: Box::new(socket), encoding, identity: None, client: None, trail: None };
-        let key = connection.site.shard.open(opening);
-        self.open.borrow_mut().push((lane.0, key));
+        let encoding = encoding(self.version, Shape { form, within, stamp });
+        let key = site.shard.open(Opening { link, protocol, encoding, identity: None, client, trail });
+        self.open.borrow_mut().push(Open { number: lane.0, key, pid: secret });
     }
 
     /// In version 2 of Socket.IO a namespace has a query in place of `auth`.
@@ -285,10 +372,16 @@ fn dialect(version: Version) -> Dialect {
 struct Auth<'a> {
     #[serde(borrow, default)]
     token: Option<Cow<'a, str>>,
+    /// Sent by the client itself when it comes back.
+    #[serde(borrow, default)]
+    pid: Option<Cow<'a, str>>,
+    /// The same.
+    #[serde(borrow, default)]
+    offset: Option<Cow<'a, str>>,
 }
 
 impl<'a> Auth<'a> {
     fn read(json: &'a str) -> Result<Self, String> {
-        serde_json::from_str(json).map_err(|_| "token must be a string".to_owned())
+        serde_json::from_str(json).map_err(|_| "token, pid and offset must be strings".to_owned())
     }
 }

@@ -13,7 +13,7 @@ use duplex_protocol::echo::Echo;
 use duplex_protocol::engineio::{
     Bodies, Conversation, Malformed, More, Overlap, Packet, Probed, Received, Refused, Transport, Version,
 };
-use duplex_protocol::socketio::Quiet;
+use duplex_protocol::socketio::{Quiet, is_fault};
 use duplex_transport::poll::PollLink;
 use duplex_transport::websocket::WebSocketLink;
 use duplex_websocket::encode;
@@ -24,7 +24,7 @@ use super::lane::{Ending, Lane, OWN};
 use super::websocket::say;
 use crate::doors::Site;
 use crate::doors::session::Secret;
-use crate::doors::socketio::Namespaces;
+use crate::doors::socketio::{Namespaces, Then};
 use crate::places::AddressPlace;
 
 /// How long a WebSocket may be tried.
@@ -59,6 +59,7 @@ pub(crate) struct Connection {
     /// Whose frames the transport could not take whole: nobody else writes until it has.
     writing: Cell<Option<u32>>,
     state: Cell<State>,
+    fault: Cell<Fault>,
     own: Cell<Option<SessionKey>>,
     /// `None` over Echo.
     pub namespaces: Option<Box<Namespaces>>,
@@ -83,6 +84,14 @@ enum State {
     Over,
 }
 
+/// Whether the client broke the protocol.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Fault {
+    #[default]
+    None,
+    Some,
+}
+
 impl Connection {
     /// A connection that nothing carries yet.
     pub fn open(
@@ -104,6 +113,7 @@ impl Connection {
             probe: RefCell::default(),
             writing: Cell::default(),
             state: Cell::new(State::Stranger),
+            fault: Cell::default(),
             own: Cell::default(),
             namespaces,
             secret,
@@ -157,6 +167,10 @@ impl Connection {
         }
     }
 
+    pub fn is_over(&self) -> bool {
+        self.state.get() == State::Over
+    }
+
     /// Calls `act` with the connection's own session.
     fn own(&self, act: impl FnOnce(&Rc<duplex_engine::Shard>, SessionKey)) {
         if let Some(key) = self.own.get() {
@@ -198,7 +212,8 @@ impl Connection {
             self.site.engines.remove(secret);
         }
         if let Some(namespaces) = &self.namespaces {
-            namespaces.over(&self.site.shard);
+            let then = if self.fault.get() == Fault::Some { Then::Forget } else { Then::Await };
+            namespaces.over(&self.site, then);
         }
         self.own(|shard, key| shard.ended(key));
         self.abort();
@@ -229,7 +244,7 @@ impl Connection {
                 Ending::Connection(reason) => return connection.close(reason, ""),
                 Ending::Session => {
                     if let Some(namespaces) = &connection.namespaces {
-                        namespaces.ended(&connection.site.shard, number);
+                        namespaces.ended(&connection.site, number);
                     }
                     return;
                 }
@@ -290,6 +305,9 @@ impl Connection {
     /// The last packet of the connection, or the frame that ends its WebSocket.
     pub fn farewell(self: &Rc<Self>, reason: &'static CloseReason, detail: &str) -> Option<Bytes> {
         self.state.set(State::Closing);
+        if is_fault(reason) {
+            self.fault.set(Fault::Some);
+        }
         match &*self.carrier.borrow() {
             Carrier::WebSocket(link) => {
                 let close = link.farewell(reason, detail)?;
