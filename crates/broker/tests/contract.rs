@@ -66,6 +66,7 @@ fn draft(channel: &str, text: &str, time_ms: u64) -> Draft {
         client: None,
         time_ms,
         key: None,
+        audience: Default::default(),
     }
 }
 

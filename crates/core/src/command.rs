@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Attendance, ChannelName, ClientId, EventName, IdempotencyKey, Json, Page, Payload, Position, Present,
-    Publication, Refusal, Tags, UserId,
+    Attendance, Audience, ChannelName, ClientId, EventName, IdempotencyKey, Json, Page, Payload, Position,
+    Present, Publication, Refusal, Tags, UserId,
 };
 
 /// Ties an answer to the command it answers. The protocol chooses it; nobody else reads it.
@@ -69,6 +69,8 @@ pub enum Command {
         tags: Tags,
         /// Repeats with the same key are the same publication.
         key: Option<IdempotencyKey>,
+        /// Who gets it. A client may leave out nobody but itself.
+        audience: Audience,
     },
 }
 

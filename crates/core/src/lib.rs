@@ -27,7 +27,7 @@ pub use names::{
     ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, NameError, ShardId, ShardSet, Tags,
 };
 pub use presence::{Attendance, Change, Member, PresenceChange, Present};
-pub use publication::{Draft, Epoch, Payload, Position, Publication, Retention};
+pub use publication::{Audience, Draft, Effort, Epoch, Payload, Position, Publication, Retention};
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{

@@ -60,6 +60,32 @@ impl Payload {
     }
 }
 
+/// Who of a channel's subscribers gets a publication. By default everyone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Audience {
+    /// These clients do not, such as the one that published it.
+    pub except: Box<[ClientId]>,
+    /// Whether it is worth waiting for.
+    pub effort: Effort,
+}
+
+/// What is done for a subscriber that is not ready to take a publication.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// It waits for it, as the namespace's overload policy says.
+    #[default]
+    Wait,
+    /// It misses it, also when it comes back: what is volatile is soon old.
+    Volatile,
+}
+
+impl Audience {
+    /// Whether every subscriber gets it, whatever happens.
+    pub fn is_everyone(&self) -> bool {
+        self.except.is_empty() && self.effort == Effort::Wait
+    }
+}
+
 /// A message that has no place in its channel yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
@@ -77,6 +103,8 @@ pub struct Draft {
     pub time_ms: u64,
     /// Repeats with the same key are the same publication. Subscribers do not see it.
     pub key: Option<IdempotencyKey>,
+    /// Who gets it.
+    pub audience: Audience,
 }
 
 impl Draft {

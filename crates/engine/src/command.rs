@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use duplex_core::{
-    Action, Answer, BrokerError, Call, ChannelName, ClientId, Command, Detail, Draft, ErrorCode, Extent,
-    Identity, Page, Past, Publication, Refusal, Spent, Ticket,
+    Action, Answer, Audience, BrokerError, Call, ChannelName, ClientId, Command, Detail, Draft, ErrorCode,
+    Extent, Identity, Page, Past, Publication, Refusal, Spent, Ticket,
 };
 
 use crate::connect::Stage;
@@ -85,10 +85,12 @@ impl Shard {
                 self.call(key, ticket, Call { client, identity, method, payload });
                 Ok(())
             }
-            Command::Publish { channel, event, payload, tags, key: idempotency } => {
+            Command::Publish { channel, event, payload, tags, key: idempotency, audience } => {
+                may_leave_out(&audience, client)?;
                 let time_ms = unix_ms();
                 let client = Some(client);
-                let draft = Draft { channel, event, payload, tags, client, time_ms, key: idempotency };
+                let draft =
+                    Draft { channel, event, payload, tags, client, time_ms, key: idempotency, audience };
                 self.publish(key, ticket, &identity, draft)
             }
         }
@@ -265,6 +267,17 @@ impl Shard {
                 let shard = Rc::clone(self);
                 tokio::task::spawn_local(async move { then(&shard, pending.await) });
             }
+        }
+    }
+}
+
+/// A client must not keep publications from others.
+fn may_leave_out(audience: &Audience, client: ClientId) -> Result<(), Refusal> {
+    match audience.except.iter().all(|except| *except == client) {
+        true => Ok(()),
+        false => {
+            let message = "exclude: a client may leave out itself and nobody else";
+            Err(Refusal::new(ErrorCode::PermissionDenied, message))
         }
     }
 }

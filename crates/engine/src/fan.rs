@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use duplex_core::{EncodingId, Event};
+use duplex_core::{Audience, Effort, EncodingId, Event};
 
 use crate::hub::{Channel, Group};
 use crate::lag::{Kept, Lag};
@@ -33,9 +33,12 @@ pub(crate) struct Fan<'a> {
 impl Fan<'_> {
     /// A run of deliveries to all live subscribers of a channel. Those who have too much waiting are added to `slow`.
     pub fn out(&mut self, channel: &Channel, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
-        match channel.policy.thins_out() {
-            false => self.all_alike(channel, run, slow),
-            true => self.each_its_own(channel, run),
+        if channel.policy.thins_out() {
+            return self.each_its_own(channel, run);
+        }
+        // What not everybody gets, goes by itself.
+        for alike in run.chunk_by(|a, b| a.is_for_everyone() && b.is_for_everyone()) {
+            self.all_alike(channel, alike, slow);
         }
     }
 
@@ -43,8 +46,12 @@ impl Fan<'_> {
     fn all_alike(&mut self, channel: &Channel, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
         for Group { encoding, members } in &channel.groups {
             let pieces = self.node.pieces(run, self.node.suited(*encoding, &channel.policy));
+            let is_for_everyone = run[0].is_for_everyone();
             for &index in members {
                 let session = self.sessions.member(index);
+                if !is_for_everyone && !session.is_reached_by(&run[0]) {
+                    continue;
+                }
                 let key = SessionKey { index, serial: session.serial };
                 if let Some(lag) = &mut session.lag
                     && lag.holds(channel.key)
@@ -94,7 +101,7 @@ impl Fan<'_> {
     fn offer(&mut self, index: u32, channel: &Channel, delivery: &Arc<Delivery>) -> u64 {
         let Self { node, sessions, outboxes, now_ms, .. } = self;
         let session = sessions.member(index);
-        if session.phase == Phase::Closing {
+        if session.phase == Phase::Closing || !session.is_reached_by(delivery) {
             return 0;
         }
         let policy = &*channel.policy;
@@ -129,6 +136,19 @@ fn wait_behind(lag: &mut Lag, channel: &Channel, run: &[Arc<Delivery>], outboxes
 }
 
 impl Session {
+    /// Whether it is among those that get a delivery now.
+    fn is_reached_by(&self, delivery: &Delivery) -> bool {
+        let Some(Audience { except, effort }) = delivery.audience() else { return true };
+        let is_ready = || !self.sending.is_stuck() && self.outbox.is_empty() && self.lag.is_none();
+        !except.contains(&self.client) && (*effort == Effort::Wait || is_ready())
+    }
+
+    /// Whether it gets a delivery afterwards, if it missed it.
+    fn is_owed(&self, delivery: &Delivery) -> bool {
+        let Some(Audience { except, effort }) = delivery.audience() else { return true };
+        !except.contains(&self.client) && *effort == Effort::Wait
+    }
+
     /// Whether a publication of a channel that thins out may go into the outbox.
     fn takes_now(&mut self, channel: u32, policy: &Policy, now_ms: u64) -> bool {
         if self.sending.is_stuck() || self.outbox.bytes() >= AHEAD_MAX {
@@ -157,7 +177,8 @@ impl Shard {
         let state = &mut *self.state.borrow_mut();
         let Some(session) = state.sessions.live(key) else { return };
         let encoding = self.node.suited(session.encoding, policy);
-        let mut past = past.into_iter();
+        let owed = past.into_iter().filter(|delivery| session.is_owed(delivery)).collect::<Vec<_>>();
+        let mut past = owed.into_iter();
         let room = PAST_AHEAD_MAX.min(state.outboxes.client_max() / 4);
         while session.outbox.bytes() < room
             && let Some(delivery) = past.next()

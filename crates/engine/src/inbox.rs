@@ -170,6 +170,7 @@ mod tests {
             client: None,
             time_ms: 0,
             key: None,
+            audience: Default::default(),
         };
         let position = Position { epoch: Epoch::from_random([7; 6]), offset };
         node.delivery(Event::Publication(Arc::new(Publication { position, draft })))

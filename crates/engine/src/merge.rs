@@ -103,6 +103,7 @@ mod tests {
             client: None,
             time_ms: 0,
             key: None,
+            audience: Default::default(),
         };
         Arc::new(Publication { position: position(offset), draft })
     }

@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use duplex_core::{ChannelName, CloseReason, Deliver, Encode, EncodingId, Event, ShardId, ShardSet, UserId};
+use duplex_core::{
+    Audience, ChannelName, CloseReason, Deliver, Encode, EncodingId, Event, ShardId, ShardSet, UserId,
+};
 
 use crate::inbox::{Inbox, NoRoom, Note, Whom};
 
@@ -199,6 +201,19 @@ pub(crate) struct Delivery {
 impl Delivery {
     pub fn channel(&self) -> &ChannelName {
         self.event.channel()
+    }
+
+    /// Whether every subscriber gets it.
+    pub fn is_for_everyone(&self) -> bool {
+        self.audience().is_none_or(Audience::is_everyone)
+    }
+
+    /// Who gets it, if it is a publication.
+    pub fn audience(&self) -> Option<&Audience> {
+        match &self.event {
+            Event::Publication(publication) => Some(&publication.draft.audience),
+            Event::Presence(_) => None,
+        }
     }
 
     fn encoded(&self, node: &Node, encoding: EncodingId) -> &Bytes {

@@ -180,6 +180,7 @@ mod tests {
             client: None,
             time_ms: 0,
             key: None,
+            audience: Default::default(),
         };
         let publication = Publication { position: position(channel, offset), draft };
         crate::Node::new(1, Vec::new(), 1).delivery(Event::Publication(Arc::new(publication)))

@@ -178,6 +178,7 @@ mod tests {
                 client: None,
                 time_ms: 9,
                 key: None,
+                audience: Default::default(),
             },
         };
         String::from_utf8(Events.publication(&publication).to_vec()).unwrap()

@@ -4,11 +4,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use duplex_core::{
-    ChannelName, EventName, IdempotencyKey, Json, JsonError, NameError, Payload, Position, Publication,
-    Recovered, Tags,
+    Audience, ChannelName, ClientId, Effort, EventName, IdempotencyKey, Json, JsonError, NameError, Payload,
+    Position, Publication, Recovered, Tags,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// Most clients that a publication leaves out.
+const EXCLUDED_MAX: usize = 100;
 
 /// What a publisher writes: `{"channel":…,"event":…,"data":…,"tags":…}`, with `args` in the place of `data` if it likes.
 #[derive(Debug, Deserialize)]
@@ -25,6 +28,10 @@ pub struct PublishRequest<'a> {
     tags: BTreeMap<String, String>,
     #[serde(borrow, default)]
     idempotency_key: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    exclude: Vec<Cow<'a, str>>,
+    #[serde(default)]
+    volatile: bool,
 }
 
 /// What a caller writes: `{"method":…,"data":…}`, with `args` in the place of `data` if it likes.
@@ -47,6 +54,7 @@ pub struct Publish {
     pub payload: Payload,
     pub tags: Tags,
     pub key: Option<IdempotencyKey>,
+    pub audience: Audience,
 }
 
 /// `null` is a value like any other.
@@ -80,6 +88,10 @@ pub enum PublicationError {
     Tags(NameError),
     #[error("idempotency_key: {0}")]
     Key(NameError),
+    #[error("exclude: {0:?} is not a client's id; ids are 32 hexadecimal digits")]
+    NotAClient(String),
+    #[error("exclude: has {count} clients; at most {EXCLUDED_MAX} are allowed")]
+    TooManyExcluded { count: usize },
 }
 
 impl PublishRequest<'_> {
@@ -93,7 +105,8 @@ impl PublishRequest<'_> {
         let payload = payload(self.data, self.args)?;
         let tags = Tags::parse(self.tags).map_err(PublicationError::Tags)?;
         let key = self.idempotency_key.map(|key| IdempotencyKey::parse(&key)).transpose();
-        Ok(Publish { channel, event, payload, tags, key: key.map_err(PublicationError::Key)? })
+        let audience = audience(&self.exclude, self.volatile)?;
+        Ok(Publish { channel, event, payload, tags, key: key.map_err(PublicationError::Key)?, audience })
     }
 }
 
@@ -103,6 +116,17 @@ impl CallRequest<'_> {
         let method = EventName::parse(&self.method).map_err(PublicationError::Method)?;
         Ok((method, payload(self.data, self.args)?))
     }
+}
+
+fn audience(exclude: &[Cow<'_, str>], volatile: bool) -> Result<Audience, PublicationError> {
+    if exclude.len() > EXCLUDED_MAX {
+        return Err(PublicationError::TooManyExcluded { count: exclude.len() });
+    }
+    let client = |id: &Cow<'_, str>| {
+        ClientId::parse(id).ok_or_else(|| PublicationError::NotAClient(id.chars().take(64).collect()))
+    };
+    let effort = if volatile { Effort::Volatile } else { Effort::Wait };
+    Ok(Audience { except: exclude.iter().map(client).collect::<Result<_, _>>()?, effort })
 }
 
 fn payload(data: Option<&RawValue>, args: Option<&RawValue>) -> Result<Payload, PublicationError> {

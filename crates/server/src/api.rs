@@ -121,15 +121,16 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
 }
 
 async fn publish(site: &Site, request: PublishRequest<'_>) -> Result<Vec<u8>, Failure> {
-    let Publish { channel, event, payload, tags, key } = request.check().map_err(|error| match error {
-        // Right JSON that some subscriber could not parse.
-        PublicationError::Data(_) | PublicationError::Args(_) => {
-            Failure { status: StatusCode::UNPROCESSABLE_ENTITY, refusal: Refusal::bad_request(error) }
-        }
-        error => Failure::bad(error),
-    })?;
+    let Publish { channel, event, payload, tags, key, audience } =
+        request.check().map_err(|error| match error {
+            // Right JSON that some subscriber could not parse.
+            PublicationError::Data(_) | PublicationError::Args(_) => {
+                Failure { status: StatusCode::UNPROCESSABLE_ENTITY, refusal: Refusal::bad_request(error) }
+            }
+            error => Failure::bad(error),
+        })?;
     let name = channel.clone();
-    let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms(), key };
+    let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms(), key, audience };
     let retention = site.shard.namespaces().admit(&draft).map_err(|refusal| {
         let status = match refusal.code {
             ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,

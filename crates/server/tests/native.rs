@@ -44,6 +44,29 @@ fn two_clients_chat_and_both_see_the_same_order() {
 }
 
 #[test]
+fn a_publisher_may_leave_itself_out_and_nobody_else() {
+    let server = start(options());
+    let (mut listener, _) = Client::subscribe(server.address, "news");
+    let mut speaker = Client::open(server.address, "/ws");
+    let me = speaker.ask(&json!({ "id": 1, "connect": {} }))["connected"]["client"].clone();
+    speaker.ask(&json!({ "id": 2, "subscribe": { "channel": "news" } }));
+    let publish = |data: u8, exclude: &[&Value]| json!({ "id": 3, "publish": { "channel": "news", "data": data, "exclude": exclude } });
+    assert_eq!(offset(&speaker.ask(&publish(1, &[&me]))["published"]), 1);
+    let other = json!("0123456789abcdef0123456789abcdef");
+    assert_eq!(speaker.ask(&publish(2, &[&other]))["error"]["code"], 103);
+    assert_eq!(speaker.ask(&publish(2, &[&json!("me")]))["error"]["code"], 107);
+    let backend = json!({ "channel": "news", "data": 3, "exclude": [me] }).to_string();
+    assert_eq!(offset(&http::publish(server.address, &backend)), 2);
+    speaker.send(&publish(4, &[]));
+    let heard: Vec<Value> = (0..2).map(|_| listener.publication()["data"].clone()).collect();
+    assert_eq!(heard, [json!(1), json!(3)]);
+    // It sees the answer and its publication, in either order, and nothing it was left out of.
+    let mut frames = [speaker.next(), speaker.next()];
+    frames.sort_by_key(|frame| frame["id"].is_null());
+    assert_eq!(frames[1]["publication"]["data"], 4, "{frames:?}");
+}
+
+#[test]
 fn a_publication_tells_who_made_it_and_all_that_was_attached() {
     let server = start(options());
     let (mut listener, _) = Client::subscribe(server.address, "news");

@@ -270,6 +270,7 @@ impl Protocol for Spoken {
                     payload: Payload::Data(Json::check(&raw).unwrap()),
                     tags: Tags::default(),
                     key: None,
+                    audience: Default::default(),
                 }
             }
             _ => panic!("unknown words {text:?}"),

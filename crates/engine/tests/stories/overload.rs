@@ -163,3 +163,17 @@ fn whoever_takes_nothing_for_too_long_goes_however_little_waits() {
     story.unstuck("slow");
     story.run("p: unsub x", "p: left | slow: news/3=3");
 }
+
+#[test]
+fn what_is_volatile_is_not_waited_for() {
+    let mut story = story(open());
+    story.run("slow: connect; sub x", "slow: hello x@0");
+    story.run("fast: connect; sub x", "fast: hello x@0");
+    story.stuck("slow");
+    story.run("fast: pub x first", "fast: x/1=first");
+    story.run("fast: vol x 2; pub x 3", "fast: x/2=2 x/3=3");
+    story.unstuck("slow");
+    story.run("fast: unsub y", "fast: left | slow: x/1=first x/3=3");
+    story.run("fast: vol x 4", "fast: x/4=4 | slow: x/4=4");
+    story.run("late: connect; sub x since 0", "late: hello x@4+all x/1=first x/3=3");
+}

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use duplex_broker::{Capacity, Memory};
 use duplex_core::{
-    Answer, Backend, Broker, Call, Change, ChannelName, CloseReason, Command, Detail, Encode, EncodingId,
-    Epoch, ErrorCode, EventName, Frame, FrameQueue, Heartbeat, Identity, Json, Link, Message, Payload,
-    Pending, Position, PresenceChange, Protocol, Publication, Recovered, Refusal, ShardId, Step, Steps, Tags,
-    Ticket, UserId, Written,
+    Answer, Audience, Backend, Broker, Call, Change, ChannelName, CloseReason, Command, Detail, Effort,
+    Encode, EncodingId, Epoch, ErrorCode, EventName, Frame, FrameQueue, Heartbeat, Identity, Json, Link,
+    Message, Payload, Pending, Position, PresenceChange, Protocol, Publication, Recovered, Refusal, ShardId,
+    Step, Steps, Tags, Ticket, UserId, Written,
 };
 use duplex_engine::{
     Allow, Encoding, Ground, Namespaces, Node, Opening, Pieces, Policy, SessionKey, Settings, Shard, Who,
@@ -350,6 +350,14 @@ impl Protocol for Spoken {
             ["call", method, said] => {
                 Command::Call { method: EventName::parse(method).unwrap(), payload: payload(said) }
             }
+            ["vol", name, said] => Command::Publish {
+                channel: channel(name),
+                event: EventName::default(),
+                payload: payload(said),
+                tags: Tags::default(),
+                key: None,
+                audience: Audience { effort: Effort::Volatile, ..Audience::default() },
+            },
             ["unsub", name] => Command::Unsubscribe { channel: channel(name) },
             ["pub", name, ref said @ ..] => {
                 // `pub ticker 5 A`: the last word is the tag `key`.
@@ -360,6 +368,7 @@ impl Protocol for Spoken {
                     payload: payload(said[0]),
                     tags: Tags::parse(tags).unwrap(),
                     key: None,
+                    audience: Default::default(),
                 }
             }
             _ => panic!("unknown words {text:?}"),

@@ -102,9 +102,9 @@ impl Request<'_> {
             }
             "publish" => {
                 let checked = self.read::<PublishRequest<'_>>()?.check();
-                let crate::Publish { channel, event, payload, tags, key } =
+                let crate::Publish { channel, event, payload, tags, key, audience } =
                     checked.map_err(Refusal::bad_request)?;
-                Publish { channel, event, payload, tags, key }
+                Publish { channel, event, payload, tags, key, audience }
             }
             other => return Err(unknown(other)),
         }))

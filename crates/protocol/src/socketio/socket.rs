@@ -59,7 +59,7 @@ enum Stage {
     Connecting(Box<Introduction>),
     /// What it missed is being sent, before it is told that it is connected.
     Returning(Box<Greeting>),
-    Connected,
+    Connected(ClientId),
 }
 
 /// What a client is told when it is connected.
@@ -127,6 +127,14 @@ impl Socket {
             Dialect::V4 => json(&refusal.message),
         };
         form.message(Kind::ConnectError, namespace, None, Some(&data))
+    }
+
+    /// The client's public id, once it is connected.
+    fn client(&self) -> Option<ClientId> {
+        match self.stage {
+            Stage::Connected(client) => Some(client),
+            Stage::Connecting(_) | Stage::Returning(_) => None,
+        }
     }
 
     fn send(&self, kind: Kind, id: Option<u64>, data: Option<&str>, steps: &mut Steps) {
@@ -204,7 +212,7 @@ impl Socket {
             return Err(Breach::ReservedEvent);
         }
         let reply = id.map_or_else(|| Reply::OnError((&*name).into()), Reply::Ack);
-        match verb::command(&self.namespace, &name, arguments) {
+        match verb::command(&self.namespace, self.client(), &name, arguments) {
             Ok(command) => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
@@ -251,7 +259,8 @@ impl Socket {
         join: Vec<ChannelName>,
         steps: &mut Steps,
     ) {
-        let Stage::Connecting(introduction) = std::mem::replace(&mut self.stage, Stage::Connected) else {
+        let Stage::Connecting(introduction) = std::mem::replace(&mut self.stage, Stage::Connected(client))
+        else {
             return;
         };
         let Introduction { mut channels, pid, returning, .. } = *introduction;
@@ -291,7 +300,7 @@ impl Socket {
             && greeting.awaited == 0
         {
             self.greet(greeting.client, greeting.pid.as_deref(), steps);
-            self.stage = Stage::Connected;
+            self.stage = Stage::Connected(greeting.client);
         }
     }
 
@@ -370,10 +379,10 @@ impl Protocol for Socket {
                 steps.push_back(Step::Send(Self::refusal(self.namespace.name(), form, &refused)));
             }
             // A client that is told so stays away; one that is to come back only finds its transport closed.
-            Stage::Connected if reason.then == Return::Stay && !is_fault(reason) => {
+            Stage::Connected(_) if reason.then == Return::Stay && !is_fault(reason) => {
                 self.send(Kind::Disconnect, None, None, steps);
             }
-            Stage::Connecting(_) | Stage::Returning(_) | Stage::Connected => {}
+            Stage::Connecting(_) | Stage::Returning(_) | Stage::Connected(_) => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use duplex_core::{ChannelName, Command, Detail, ErrorCode, EventName, Refusal};
+use duplex_core::{Audience, ChannelName, ClientId, Command, Detail, ErrorCode, EventName, Refusal};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -11,7 +11,12 @@ use super::arguments::Arguments;
 use crate::history::{Since, Wanted};
 
 /// What an event asks for. Every event that is not one of ours is a call to the backend.
-pub(super) fn command(namespace: &Namespace, name: &str, arguments: &Arguments) -> Result<Command, Refusal> {
+pub(super) fn command(
+    namespace: &Namespace,
+    client: Option<ClientId>,
+    name: &str,
+    arguments: &Arguments,
+) -> Result<Command, Refusal> {
     let values = arguments.values();
     let given = Given { namespace, name, values: &values };
     match name {
@@ -25,14 +30,16 @@ pub(super) fn command(namespace: &Namespace, name: &str, arguments: &Arguments) 
             given.at_most(1)?;
             Ok(Command::Unsubscribe { channel: given.channel()? })
         }
-        "$publish" => {
+        "$publish" | "$broadcast" => {
             let event: Cow<'_, str> = given.read(2, "the event's name, a string")?;
             let event =
                 EventName::parse(&event).map_err(|error| given.refuse(format_args!("event: {error}")))?;
             let payload =
                 arguments.payload(3).map_err(|error| given.refuse(format_args!("arguments: {error}")))?;
             let (channel, tags) = (given.channel()?, Default::default());
-            Ok(Command::Publish { channel, event, payload, tags, key: None })
+            let except = client.filter(|_| name == "$broadcast").into_iter().collect();
+            let audience = Audience { except, ..Audience::default() };
+            Ok(Command::Publish { channel, event, payload, tags, key: None, audience })
         }
         "$history" => {
             given.at_most(2)?;
@@ -52,8 +59,8 @@ pub(super) fn command(namespace: &Namespace, name: &str, arguments: &Arguments) 
         }
         name if name.starts_with('$') => Err(Refusal::new(
             ErrorCode::UnknownCommand,
-            "unknown event; of those that begin with '$' there are $subscribe, $unsubscribe, $publish, $history, \
-             $presence and $refresh",
+            "unknown event; of those that begin with '$' there are $subscribe, $unsubscribe, $publish, $broadcast, \
+             $history, $presence and $refresh",
         )),
         name => {
             let method = EventName::parse(name)
