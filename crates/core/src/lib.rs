@@ -31,6 +31,7 @@ pub use publication::{Audience, Draft, Effort, Epoch, Payload, Position, Publica
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
-    Backend, Broker, BrokerError, Call, Closing, Deliver, Encode, Event, Extent, Frame, Heartbeat, History,
-    Link, Message, Order, Page, Past, Pending, Presence, Protocol, Step, Steps, Tell, Written,
+    Able, Backend, Broker, BrokerError, Call, Closing, Deliver, Encode, Event, Extent, Frame, Heartbeat,
+    History, Link, Message, Order, Page, Past, Pending, Presence, Protocol, RequestId, Step, Steps, Tell,
+    Written,
 };

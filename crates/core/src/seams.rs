@@ -35,8 +35,22 @@ pub enum Step {
     Send(Message),
     /// Carry this out, and tell the protocol the answer.
     Ask(Ticket, Command),
+    /// The client's answer to an earlier [`Protocol::request`]: an array of arguments.
+    Reply(RequestId, Json),
     /// Close the connection; the text says what was wrong, for the client's developer.
     Close(&'static CloseReason, String),
+}
+
+/// Ties a client's answer to what the application asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// Whether a client can answer the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Able {
+    Yes,
+    No,
 }
 
 /// Where a protocol puts its steps; the engine drains it after each input, in order.
@@ -52,6 +66,19 @@ pub trait Protocol {
 
     /// The engine answers an earlier [`Step::Ask`].
     fn answer(&mut self, ticket: Ticket, answer: Answer, steps: &mut Steps);
+
+    /// The application asks the client for something. A protocol whose clients can answer sends it on, and gives the answer
+    /// as [`Step::Reply`]; the others do nothing.
+    fn request(
+        &mut self,
+        request: RequestId,
+        event: &EventName,
+        payload: &Payload,
+        steps: &mut Steps,
+    ) -> Able {
+        let _ = (request, event, payload, steps);
+        Able::No
+    }
 
     /// The server closes the session: the last chance to say something. Only `Send` steps count.
     fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {

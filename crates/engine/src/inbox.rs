@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use duplex_core::{ChannelName, ClientId, CloseReason, Event, Identity, UserId};
 use tokio::sync::Notify;
 
+use crate::inquiry::Inquiry;
 use crate::node::Delivery;
 
 /// Most notes that may wait for one shard.
@@ -24,7 +25,7 @@ pub(crate) struct Waiting {
     bytes: usize,
     /// Channels of which deliveries were dropped because the inbox was full: their subscribers must be told.
     pub missed: HashSet<ChannelName>,
-    /// Whom to close.
+    /// What else is to be done.
     pub notes: Vec<Note>,
 }
 
@@ -35,11 +36,11 @@ pub(crate) enum Rest {
     Some,
 }
 
-/// Sessions to be closed, wherever they are.
+/// Something to be done with sessions, wherever they are.
 #[derive(Debug, Clone)]
-pub(crate) struct Note {
-    pub whom: Whom,
-    pub reason: &'static CloseReason,
+pub(crate) enum Note {
+    Close(Whom, &'static CloseReason),
+    Ask(Arc<Inquiry>),
 }
 
 /// Which sessions are meant.

@@ -10,6 +10,7 @@ mod settings;
 mod policy;
 mod node;
 mod inbox;
+mod inquiry;
 mod shard;
 mod connect;
 mod command;
@@ -27,6 +28,7 @@ mod wheel;
 
 pub use command::{code, unix_ms, unrecoverable, within_page};
 pub use inbox::{NoRoom, Whom};
+pub use inquiry::{Addressee, Inquiry, Outcome, Reply};
 pub use node::{Encoding, Gauges, Node, Pieces};
 pub use policy::{
     Allow, Deflate, Namespaces, Others, Overload, Policy, Recovery, Rules, UserLimited, Visibility, Who,

@@ -8,6 +8,7 @@ use duplex_core::{
 };
 
 use crate::inbox::{Inbox, NoRoom, Note, Whom};
+use crate::inquiry::Inquiries;
 
 /// What the shards of a process share.
 pub struct Node {
@@ -15,6 +16,7 @@ pub struct Node {
     encodings: Vec<Encoding>,
     /// How many connections each user has.
     users: Mutex<HashMap<UserId, usize>>,
+    pub(crate) inquiries: Inquiries,
     pub(crate) gauges: Gauges,
 }
 
@@ -92,7 +94,8 @@ impl Node {
     pub fn new(shards: usize, encodings: Vec<Encoding>, inbox_bytes: usize) -> Self {
         assert!((1..=ShardSet::MAX).contains(&shards), "a node has 1 to {} shards", ShardSet::MAX);
         let inboxes = (0..shards).map(|_| Inbox::new(inbox_bytes)).collect();
-        Self { inboxes, encodings, users: Mutex::default(), gauges: Gauges::default() }
+        let (users, inquiries, gauges) = Default::default();
+        Self { inboxes, encodings, users, inquiries, gauges }
     }
 
     /// The ids of its shards.
@@ -110,7 +113,7 @@ impl Node {
     /// # Errors
     /// Too much of this is under way; some may be closed.
     pub fn close(&self, whom: &Whom, reason: &'static CloseReason) -> Result<(), NoRoom> {
-        self.inboxes.iter().try_for_each(|inbox| inbox.note(Note { whom: whom.clone(), reason }))
+        self.inboxes.iter().try_for_each(|inbox| inbox.note(Note::Close(whom.clone(), reason)))
     }
 
     /// Connections a user has.

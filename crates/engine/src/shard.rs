@@ -1,17 +1,18 @@
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use duplex_core::{
     Backend, Broker, Budget, ClientId, CloseReason, Closing, EncodingId, Frame, FrameQueue, Heartbeat,
-    Identity, Link, Presence, Protocol, ShardId, Spent, Step, Steps,
+    Identity, Link, Presence, Protocol, RequestId, ShardId, Spent, Step, Steps,
 };
 use slab::Slab;
 
 use crate::hub::Hub;
+use crate::inquiry::Inquiry;
 use crate::node::Node;
 use crate::outboxes::Outboxes;
 use crate::policy::Namespaces;
@@ -47,6 +48,8 @@ pub(crate) struct State {
     pub sessions: Sessions,
     pub hub: Hub,
     pub outboxes: Outboxes,
+    /// What clients were asked, for as long as somebody waits for the answers.
+    pub inquiries: HashMap<RequestId, Weak<Inquiry>>,
     /// Sessions that wait for their rate to allow another delivery.
     pub paced: Vec<SessionKey>,
     /// Sessions whose transport is full.
@@ -98,6 +101,7 @@ impl Shard {
             sessions: Sessions::default(),
             hub: Hub::default(),
             outboxes: Outboxes::new(&settings, node.shards().count()),
+            inquiries: HashMap::new(),
             paced: Vec::new(),
             stalled: Vec::new(),
             checked: 0,
@@ -269,8 +273,12 @@ impl Shard {
 
     /// Closes the sessions that are meant.
     pub(crate) fn close_those(&self, whom: &crate::Whom, reason: &'static CloseReason) {
-        let meant = self.state.borrow().sessions.those(whom);
-        meant.into_iter().for_each(|key| self.close(key, reason, ""));
+        self.those(whom).into_iter().for_each(|key| self.close(key, reason, ""));
+    }
+
+    /// The sessions that are meant.
+    pub(crate) fn those(&self, whom: &crate::Whom) -> Vec<SessionKey> {
+        self.state.borrow().sessions.those(whom)
     }
 
     /// Sessions on this shard.
@@ -355,6 +363,7 @@ impl Shard {
             match step {
                 Step::Send(message) => self.push(key, |link| link.frame(message)),
                 Step::Ask(ticket, command) => self.execute(key, ticket, command),
+                Step::Reply(request, args) => self.reply(key, request, args),
                 Step::Close(reason, detail) => self.close(key, reason, &detail),
             }
         }

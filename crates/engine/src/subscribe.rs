@@ -242,7 +242,7 @@ impl Shard {
         }
     }
 
-    fn compare(&self, channel: &ChannelName, read: Result<History, BrokerError>) {
+    fn compare(self: &Rc<Self>, channel: &ChannelName, read: Result<History, BrokerError>) {
         // What was published before the position was read may still wait in the inbox.
         self.drain();
         let Ok(History { position, .. }) = read else { return };

@@ -7,7 +7,7 @@ use duplex_core::{ChannelName, CloseReason};
 
 use crate::fan::Fan;
 use crate::hub::Run;
-use crate::inbox::{Rest, Waiting};
+use crate::inbox::{Note, Rest, Waiting};
 use crate::node::Delivery;
 use crate::session::{Sending, SessionKey};
 use crate::shard::{Shard, State};
@@ -42,11 +42,11 @@ impl Shard {
     }
 
     /// Puts what waits in the inbox into the outboxes of subscribers.
-    pub fn drain(&self) {
+    pub fn drain(self: &Rc<Self>) {
         self.take_in(self.node.inbox(self.id).take());
     }
 
-    fn take_in(&self, waiting: Waiting) {
+    fn take_in(self: &Rc<Self>, waiting: Waiting) {
         let (mut slow, mut broken) = (Vec::new(), waiting.missed);
         for run in
             waiting.deliveries.chunk_by(|a, b| a.channel() == b.channel()).flat_map(|run| run.chunks(RUN_MAX))
@@ -66,7 +66,10 @@ impl Shard {
             self.give_up_channel(&channel);
         }
         for note in waiting.notes {
-            self.close_those(&note.whom, note.reason);
+            match note {
+                Note::Close(whom, reason) => self.close_those(&whom, reason),
+                Note::Ask(inquiry) => self.put(&inquiry),
+            }
         }
     }
 

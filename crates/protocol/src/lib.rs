@@ -19,4 +19,4 @@ mod presence;
 pub use history::{HistoryError, HistoryRequest, history};
 pub(crate) use presence::presence_change;
 pub use presence::{attendance, present};
-pub use publication::{PublicationError, Publish, PublishRequest};
+pub use publication::{PublicationError, Publish, PublishRequest, question};

@@ -110,6 +110,21 @@ impl PublishRequest<'_> {
     }
 }
 
+/// What a backend asks clients: an event with `data`, or with `args` in its place, or with nothing.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn question(
+    event: &str,
+    data: Option<&RawValue>,
+    args: Option<&RawValue>,
+) -> Result<(EventName, Payload), PublicationError> {
+    let event = EventName::parse(event).map_err(PublicationError::Event)?;
+    let nothing = serde_json::from_str("[]").expect("an array is JSON");
+    let args = if data.is_none() && args.is_none() { Some(nothing) } else { args };
+    Ok((event, payload(data, args)?))
+}
+
 impl CallRequest<'_> {
     /// Checks every part.
     pub fn check(self) -> Result<(EventName, Payload), PublicationError> {

@@ -1,10 +1,13 @@
 //! Where backends come in: `POST /api/v1/…` with JSON, answered with JSON.
 
+mod request;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use duplex_core::{
-    BrokerError, ChannelName, CloseReason, Draft, ErrorCode, Extent, Past, Position, Refusal, UserId,
+    BrokerError, ChannelName, CloseReason, Draft, ErrorCode, Extent, NameError, Past, Position, Refusal,
+    UserId,
 };
 use duplex_engine::{Whom, code, unix_ms, unrecoverable, within_page};
 use duplex_protocol::{
@@ -24,6 +27,7 @@ pub(crate) enum Endpoint {
     History,
     Presence,
     PresenceStats,
+    Request,
     Revoke,
     Info,
 }
@@ -43,6 +47,7 @@ impl Endpoint {
             "history" => Some(Self::History),
             "presence" => Some(Self::Presence),
             "presence_stats" => Some(Self::PresenceStats),
+            "request" => Some(Self::Request),
             "revoke" => Some(Self::Revoke),
             "info" => Some(Self::Info),
             _ => None,
@@ -90,6 +95,7 @@ impl Endpoint {
                 let read = site.ground.presence.present(&channel, 0).await?;
                 Ok(attendance(&channel, read.attendance))
             }
+            Self::Request => request::ask(site, parse(&body)?).await,
             Self::Revoke => revoke(site, parse(&body)?),
             Self::Info => Ok(info(site)),
         }
@@ -121,14 +127,8 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Failure> {
 }
 
 async fn publish(site: &Site, request: PublishRequest<'_>) -> Result<Vec<u8>, Failure> {
-    let Publish { channel, event, payload, tags, key, audience } =
-        request.check().map_err(|error| match error {
-            // Right JSON that some subscriber could not parse.
-            PublicationError::Data(_) | PublicationError::Args(_) => {
-                Failure { status: StatusCode::UNPROCESSABLE_ENTITY, refusal: Refusal::bad_request(error) }
-            }
-            error => Failure::bad(error),
-        })?;
+    let checked = request.check().map_err(unacceptable)?;
+    let Publish { channel, event, payload, tags, key, audience } = checked;
     let name = channel.clone();
     let draft = Draft { channel, event, payload, tags, client: None, time_ms: unix_ms(), key, audience };
     let retention = site.shard.namespaces().admit(&draft).map_err(|refusal| {
@@ -141,6 +141,19 @@ async fn publish(site: &Site, request: PublishRequest<'_>) -> Result<Vec<u8>, Fa
     })?;
     let Position { epoch, offset } = site.ground.broker.publish(draft, retention).await?;
     Ok(json(&Published { channel: &name, epoch: epoch.to_string(), offset }))
+}
+
+/// What cannot be published, in the words of HTTP.
+fn unacceptable(error: PublicationError) -> Failure {
+    match error {
+        // Right JSON that some subscriber could not parse, and names that some could not bear.
+        PublicationError::Data(_)
+        | PublicationError::Args(_)
+        | PublicationError::Event(NameError::OfSocketIo) => {
+            Failure { status: StatusCode::UNPROCESSABLE_ENTITY, refusal: Refusal::bad_request(error) }
+        }
+        error => Failure::bad(error),
+    }
 }
 
 async fn read_history(site: &Site, request: HistoryRequest<'_>) -> Result<Vec<u8>, Failure> {

@@ -27,6 +27,7 @@ fn shown(step: Step) -> String {
     match step {
         Step::Send(Message::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
         Step::Send(Message::Binary(_)) => panic!("JSON goes in text messages"),
+        Step::Reply(..) => panic!("nothing was asked"),
         Step::Ask(ticket, Command::Connect { token }) => {
             format!("connect#{}{}", ticket.0, token.map_or(String::new(), |token| format!(" {token}")))
         }

@@ -51,6 +51,11 @@ impl Arguments {
         serde_json::from_str(&self.json).expect("a packet's payload was checked to be an array")
     }
 
+    /// All of them.
+    pub fn all(&self) -> Result<Json, JsonError> {
+        Json::check_with_binary(raw(&self.json), self.binary.clone())
+    }
+
     /// Those from the one at index `first` on, to be published.
     pub fn payload(&self, first: usize) -> Result<Payload, JsonError> {
         let values = self.values();

@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use duplex_core::{Change, ChannelName, Message, Payload, PresenceChange, Publication, Span};
+use duplex_core::{Change, ChannelName, EventName, Message, Payload, PresenceChange, Publication, Span};
 
 use super::Form;
 use super::packet::{Kind, Packet, packed};
@@ -56,20 +56,7 @@ impl From<Part> for Message {
 /// The event of a publication.
 pub fn publication(publication: &Publication, shape: Shape) -> Vec<Part> {
     let Publication { position, draft } = publication;
-    let mut json = Vec::with_capacity(64 + draft.payload.json().as_str().len());
-    json.push(b'[');
-    write_json(&*draft.event, &mut json);
-    let (body, leading) = match &draft.payload {
-        Payload::Data(data) => (data.as_str(), 0),
-        Payload::Args(args) => (inner(args.as_str()), 1),
-    };
-    let mut moved = 0;
-    if !body.is_empty() {
-        json.push(b',');
-        // Where the payload's text stands now, less what was left out of it.
-        moved = json.len() - leading;
-        json.extend_from_slice(body.as_bytes());
-    }
+    let (mut json, moved) = opened(&draft.event, &draft.payload);
     if shape.stamp == Stamp::Offset {
         let offset = format!(r#","{}""#, super::socket::stamp(*position));
         json.extend_from_slice(offset.as_bytes());
@@ -89,6 +76,31 @@ pub fn presence(change: &PresenceChange, shape: Shape) -> Vec<Part> {
     };
     let body = text(crate::presence_change(change));
     event(&change.channel, &format!(r#"["{name}",{body}]"#), &[], shape)
+}
+
+/// An event's name and arguments.
+pub(super) fn array(event: &EventName, payload: &Payload) -> String {
+    let (mut json, _) = opened(event, payload);
+    json.push(b']');
+    text(json)
+}
+
+/// The same without the last bracket, and how far the payload's text has moved.
+fn opened(event: &EventName, payload: &Payload) -> (Vec<u8>, usize) {
+    let mut json = Vec::with_capacity(64 + payload.json().as_str().len());
+    json.push(b'[');
+    write_json(&**event, &mut json);
+    let (body, leading) = match payload {
+        Payload::Data(data) => (data.as_str(), 0),
+        Payload::Args(args) => (inner(args.as_str()), 1),
+    };
+    if body.is_empty() {
+        return (json, 0);
+    }
+    json.push(b',');
+    let moved = json.len() - leading;
+    json.extend_from_slice(body.as_bytes());
+    (json, moved)
 }
 
 fn text(json: Vec<u8>) -> String {

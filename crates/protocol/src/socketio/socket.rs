@@ -1,9 +1,11 @@
 use std::borrow::Cow;
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use duplex_core::{
-    Answer, ChannelName, ClientId, CloseReason, Closing, Command, Epoch, Frame, Message, Position, Protocol,
-    Recovered, Refusal, Return, Span, Step, Steps, Ticket, UserId,
+    Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Epoch, EventName, Frame, Message,
+    NameError, Payload, Position, Protocol, Recovered, Refusal, RequestId, Return, Span, Step, Steps, Ticket,
+    UserId,
 };
 use serde::Serialize;
 
@@ -14,6 +16,9 @@ use crate::publication::{Standing, write_json, write_text};
 
 /// What the socket asks for by itself: to be connected, and to be subscribed.
 const OWN: Ticket = Ticket(0);
+
+/// Questions of the application that a client has not answered, at most.
+const REQUESTS_MAX: usize = 1_000;
 
 /// What a client brings along when it connects to a namespace.
 #[derive(Debug)]
@@ -50,6 +55,10 @@ pub struct Socket {
     asked: Vec<Asked>,
     /// The last ticket given.
     tickets: u64,
+    /// What the application asked, and the ack id by which the client answers.
+    requests: VecDeque<(u64, RequestId)>,
+    /// Ack ids given.
+    acks: u64,
     partial: Option<Box<Partial>>,
 }
 
@@ -117,7 +126,18 @@ impl Socket {
         introduction: Introduction,
     ) -> Self {
         let stage = Stage::Connecting(Box::new(introduction));
-        Self { namespace, form, dialect, bytes_max, stage, asked: Vec::new(), tickets: 0, partial: None }
+        Self {
+            namespace,
+            form,
+            dialect,
+            bytes_max,
+            stage,
+            asked: Vec::new(),
+            tickets: 0,
+            requests: VecDeque::new(),
+            acks: 0,
+            partial: None,
+        }
     }
 
     /// The answer to a client that wants to connect to a namespace that is not there.
@@ -193,8 +213,10 @@ impl Socket {
     ) -> Result<(), Breach> {
         match kind {
             Kind::Event => self.event(id, arguments, steps),
-            // Nothing was asked that it could answer; the official server ignores what it does not know, too.
-            Kind::Ack => Ok(()),
+            Kind::Ack => {
+                self.answered(id, arguments, steps);
+                Ok(())
+            }
             Kind::Connect | Kind::Disconnect | Kind::ConnectError => Err(Breach::Payload),
         }
     }
@@ -208,7 +230,7 @@ impl Socket {
             [b'-' | b'0'..=b'9', ..] => name.into(),
             _ => return Err(Breach::Payload),
         };
-        if duplex_core::EventName::parse(&name) == Err(duplex_core::NameError::OfSocketIo) {
+        if EventName::parse(&name) == Err(NameError::OfSocketIo) {
             return Err(Breach::ReservedEvent);
         }
         let reply = id.map_or_else(|| Reply::OnError((&*name).into()), Reply::Ack);
@@ -222,6 +244,16 @@ impl Socket {
             Err(refusal) => self.reply(&reply, Err(&refusal), steps),
         }
         Ok(())
+    }
+
+    /// The client answers what the application asked. What it was not asked, or has answered, is passed over, as the official
+    /// server does.
+    fn answered(&mut self, id: Option<u64>, arguments: &Arguments, steps: &mut Steps) {
+        let place = self.requests.iter().position(|(ack, _)| Some(*ack) == id);
+        let Some((_, request)) = place.and_then(|place| self.requests.remove(place)) else { return };
+        if let Ok(args) = arguments.all() {
+            steps.push_back(Step::Reply(request, args));
+        }
     }
 
     /// Tells the client what became of what it asked for: the body of the answer, or why it was refused.
@@ -364,6 +396,27 @@ impl Protocol for Socket {
             Answer::Refused(refusal) => self.reply(&reply, Err(&refusal), steps),
             answer => self.reply(&reply, Ok(body(answer)), steps),
         }
+    }
+
+    fn request(
+        &mut self,
+        request: RequestId,
+        event: &EventName,
+        payload: &Payload,
+        steps: &mut Steps,
+    ) -> Able {
+        if !matches!(self.stage, Stage::Connected(_)) {
+            return Able::No;
+        }
+        // An answer to the oldest would not be waited for any more.
+        if self.requests.len() == REQUESTS_MAX {
+            self.requests.pop_front();
+        }
+        self.requests.push_back((self.acks, request));
+        let data = super::event::array(event, payload);
+        self.send(Kind::Event, Some(self.acks), Some(&data), steps);
+        self.acks += 1;
+        Able::Yes
     }
 
     fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
