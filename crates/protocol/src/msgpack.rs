@@ -100,7 +100,8 @@ enum Head {
     Array(usize),
     Map(usize),
     Binary(usize),
-    Extension,
+    /// Bytes behind its type.
+    Extension(usize),
     Reserved,
 }
 
@@ -122,7 +123,7 @@ impl<'a> Reader<'a> {
             Head::Array(count) => self.list(count, b"[]", |reader| reader.value(depth + 1)),
             Head::Map(count) => self.list(count, b"{}", |reader| reader.pair(depth + 1)),
             Head::Binary(length) => self.binary(length, at),
-            Head::Extension => Err(Error::Extension { at }),
+            Head::Extension(length) => self.extension(length, at),
             Head::Reserved => Err(Error::NoMarker { at }),
         }
     }
@@ -174,6 +175,24 @@ impl<'a> Reader<'a> {
         self.within_limit(head_at)
     }
 
+    /// What JavaScript libraries make of `undefined` and of dates, where binary data is taken, too: what JSON makes of them.
+    fn extension(&mut self, length: usize, head_at: usize) -> Result<(), Error> {
+        let unknown = Error::Extension { at: head_at };
+        if matches!(self.binary, Binary::Refused) {
+            return Err(unknown);
+        }
+        let truncated = Error::Truncated { at: head_at };
+        let kind = self.signed(1).ok_or(truncated)?;
+        match (kind, self.bytes(length).ok_or(truncated)?) {
+            (0, [_]) => self.write(&(), head_at),
+            (0 | -1, data) => {
+                let ms = date(kind, data).ok_or(unknown)?;
+                self.write(&rfc_3339(ms), head_at)
+            }
+            _ => Err(unknown),
+        }
+    }
+
     fn write<T: Serialize + ?Sized>(&mut self, value: &T, at: usize) -> Result<(), Error> {
         serde_json::to_writer(&mut self.json, value).expect("a scalar is JSON and a Vec takes all");
         self.within_limit(at)
@@ -199,7 +218,8 @@ impl<'a> Reader<'a> {
             0xc1 => Head::Reserved,
             0xc2 | 0xc3 => Head::Bool(marker == 0xc3),
             0xc4..=0xc6 => Head::Binary(self.unsigned(1 << (marker - 0xc4))? as usize),
-            0xc7..=0xc9 | 0xd4..=0xd8 => Head::Extension,
+            0xc7..=0xc9 => Head::Extension(self.unsigned(1 << (marker - 0xc7))? as usize),
+            0xd4..=0xd8 => Head::Extension(1 << (marker - 0xd4)),
             0xca => Head::Float(f32::from_bits(self.unsigned(4)? as u32).into()),
             0xcb => Head::Float(f64::from_bits(self.unsigned(8)?)),
             0xcc..=0xcf => Head::Unsigned(self.unsigned(1 << (marker - 0xcc))?),
@@ -230,6 +250,37 @@ impl<'a> Reader<'a> {
     fn rest(&self) -> usize {
         self.message.len() - self.at
     }
+}
+
+/// Milliseconds since 1970 UTC: of type -1, the timestamp of the specification, or of type 0, which is that of notepack 2.
+fn date(kind: i64, data: &[u8]) -> Option<i64> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |value, byte| value << 8 | i128::from(*byte));
+    let ms = match (kind, data.len()) {
+        (0, 8) => number(data) as i64 as i128,
+        (-1, 4) => number(data) * 1_000,
+        (-1, 8) => (number(data) & 0x3_ffff_ffff) * 1_000 + (number(data) >> 34) / 1_000_000,
+        (-1, 12) => number(&data[4..]) as i64 as i128 * 1_000 + number(&data[..4]) / 1_000_000,
+        _ => return None,
+    };
+    // The years that JavaScript writes with four digits.
+    (-62_167_219_200_000..253_402_300_800_000).contains(&ms).then(|| ms as i64)
+}
+
+/// As `JSON.stringify` writes a date (RFC 3339).
+fn rfc_3339(ms: i64) -> String {
+    let (days, ms) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
+    // The calendar repeats every 400 years, which begin on 1 March (Howard Hinnant, "chrono-compatible low-level date
+    // algorithms").
+    let shifted = days + 719_468;
+    let (era, day) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second, ms) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
 /// The message of a JSON text, each value in its smallest form. Order and duplicate keys stay as they are.

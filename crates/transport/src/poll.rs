@@ -32,7 +32,7 @@ enum Stage {
     /// For frames. What comes before them in the answer is no reason to answer.
     Waiting(FrameQueue),
     Answered(FrameQueue),
-    Overtaken,
+    Refused(StatusCode, Bytes),
     Over,
 }
 
@@ -59,6 +59,15 @@ impl PollLink {
         }
     }
 
+    /// Answers with a status and a body, unless it is answered already.
+    pub fn refuse(&self, status: StatusCode, body: Bytes) {
+        let stage = &mut *self.stage.borrow_mut();
+        if let Stage::Waiting(_) = stage {
+            *stage = Stage::Refused(status, body);
+            self.wake();
+        }
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waiter.take() {
             waker.wake();
@@ -75,10 +84,10 @@ impl PollLink {
         let stage = &mut *self.stage.borrow_mut();
         match std::mem::replace(stage, Stage::Over) {
             Stage::Answered(answer) => return Poll::Ready(Some((StatusCode::OK, answer))),
-            Stage::Overtaken => {
+            Stage::Refused(status, body) => {
                 let mut answer = FrameQueue::default();
-                answer.push(Bytes::from_static(OVERTAKEN.as_bytes()));
-                return Poll::Ready(Some((StatusCode::CONFLICT, answer)));
+                answer.push(body);
+                return Poll::Ready(Some((status, answer)));
             }
             waiting => *stage = waiting,
         }
@@ -121,11 +130,7 @@ impl Link for PollLink {
     }
 
     fn abort(&self) {
-        let stage = &mut *self.stage.borrow_mut();
-        if let Stage::Waiting(_) = stage {
-            *stage = Stage::Overtaken;
-            self.wake();
-        }
+        self.refuse(StatusCode::CONFLICT, Bytes::from_static(OVERTAKEN.as_bytes()));
     }
 }
 

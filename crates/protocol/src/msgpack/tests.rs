@@ -353,3 +353,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_javascript_has_and_json_has_not_becomes_what_json_makes_of_it() {
+    let read = |message: &[u8]| to_json_and_binary(message, 1_000);
+    for (message, json) in [
+        (&b"\xd4\x00\x00"[..], "null"),
+        (b"\xd7\x00\x00\x00\x01\x91\xaa\x33\x53\x7b", "\"2024-08-31T20:49:36.123Z\""),
+        (b"\xd6\xff\x00\x00\x00\x00", "\"1970-01-01T00:00:00.000Z\""),
+        (b"\xd6\xff\x65\xe0\xcf\x50", "\"2024-02-29T18:39:12.000Z\""),
+        (b"\xd7\xff\x00\x3d\x09\x00\x00\x00\x00\x01", "\"1970-01-01T00:00:01.001Z\""),
+        (b"\xc7\x0c\xff\x00\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff", "\"1969-12-31T23:59:59.000Z\""),
+    ] {
+        assert_eq!(read(message), Ok((json.to_owned(), Vec::new())), "{message:x?}");
+    }
+    assert_eq!(read(b"\xd4\x05\x00"), Err(Error::Extension { at: 0 }));
+    assert_eq!(read(b"\xd7\x00\x7f\xff\xff\xff\xff\xff\xff\xff"), Err(Error::Extension { at: 0 }));
+    assert_eq!(read(b"\xd7\x00\x00"), Err(Error::Truncated { at: 0 }));
+    let (json, binary) = read(b"\x92\xc4\x02\x01\x02\xa1a").unwrap();
+    assert_eq!((&*json, binary[0].start..binary[0].end), (r#"["AQI=","a"]"#, 1..7));
+    assert_eq!(from_json_and_binary(&json, &binary), b"\x92\xc4\x02\x01\x02\xa1a");
+}

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duplex_core::{
-    ChannelName, CloseReason, EncodingId, Frame, FrameQueue, Heartbeat, Identity, Link, Message, Written,
+    ChannelName, CloseReason, EncodingId, Frame, FrameQueue, Heartbeat, Identity, Link, Message, Return,
+    Written,
 };
 use duplex_engine::{Opening, SessionKey};
 use duplex_protocol::echo::Echo;
@@ -17,6 +18,7 @@ use duplex_protocol::socketio::{Quiet, is_fault};
 use duplex_transport::poll::PollLink;
 use duplex_transport::websocket::WebSocketLink;
 use duplex_websocket::encode;
+use http::StatusCode;
 
 use super::Posted;
 use super::frames::{body, message_frame, packet_frame};
@@ -59,7 +61,8 @@ pub(crate) struct Connection {
     /// Whose frames the transport could not take whole: nobody else writes until it has.
     writing: Cell<Option<u32>>,
     state: Cell<State>,
-    fault: Cell<Fault>,
+    /// Why it is closed.
+    reason: Cell<Option<&'static CloseReason>>,
     own: Cell<Option<SessionKey>>,
     /// `None` over Echo.
     pub namespaces: Option<Box<Namespaces>>,
@@ -84,14 +87,6 @@ enum State {
     Over,
 }
 
-/// Whether the client broke the protocol.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Fault {
-    #[default]
-    None,
-    Some,
-}
-
 impl Connection {
     /// A connection that nothing carries yet.
     pub fn open(
@@ -113,7 +108,7 @@ impl Connection {
             probe: RefCell::default(),
             writing: Cell::default(),
             state: Cell::new(State::Stranger),
-            fault: Cell::default(),
+            reason: Cell::default(),
             own: Cell::default(),
             namespaces,
             secret,
@@ -212,7 +207,7 @@ impl Connection {
             self.site.engines.remove(secret);
         }
         if let Some(namespaces) = &self.namespaces {
-            let then = if self.fault.get() == Fault::Some { Then::Forget } else { Then::Await };
+            let then = if self.reason.get().is_some_and(is_fault) { Then::Forget } else { Then::Await };
             namespaces.over(&self.site, then);
         }
         self.own(|shard, key| shard.ended(key));
@@ -223,6 +218,12 @@ impl Connection {
     pub fn abort(&self) {
         match self.carrier.replace(Carrier::Nothing) {
             Carrier::Nothing => {}
+            // Some clients take a close packet for a word to stay away. Who is to come back finds no session.
+            Carrier::Poll(link)
+                if self.reason.get().is_some_and(|reason| reason.then == Return::Reconnect) =>
+            {
+                link.refuse(StatusCode::BAD_REQUEST, Refused::UnknownSession.json().into());
+            }
             Carrier::Poll(link) => self.answer_poll(&link, &mut queue_of("1")),
             Carrier::WebSocket(link) => link.abort(),
         }
@@ -305,9 +306,7 @@ impl Connection {
     /// The last packet of the connection, or the frame that ends its WebSocket.
     pub fn farewell(self: &Rc<Self>, reason: &'static CloseReason, detail: &str) -> Option<Bytes> {
         self.state.set(State::Closing);
-        if is_fault(reason) {
-            self.fault.set(Fault::Some);
-        }
+        self.reason.set(Some(reason));
         match &*self.carrier.borrow() {
             Carrier::WebSocket(link) => {
                 let close = link.farewell(reason, detail)?;
@@ -315,12 +314,11 @@ impl Connection {
                 let is_of_websocket = reason.code < CloseReason::RESTART.code;
                 Some(if is_of_websocket { close } else { encode::close_empty() })
             }
-            Carrier::Poll(_) => Some(packet_frame("1")),
-            // Whoever gives no sign of life asks for nothing any more.
-            Carrier::Nothing if *reason == CloseReason::NO_PONG => {
+            Carrier::Poll(_) | Carrier::Nothing if reason.then == Return::Reconnect => {
                 self.end_later(OWN, Ending::Connection(reason));
                 None
             }
+            Carrier::Poll(_) => Some(packet_frame("1")),
             Carrier::Nothing => Some([packet_frame("6"), packet_frame("1")].concat().into()),
         }
     }
