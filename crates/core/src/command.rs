@@ -16,6 +16,8 @@ pub enum Command {
     Connect {
         /// Says who it is; `None` for an anonymous client.
         token: Option<Box<str>>,
+        /// What else it says about itself, for the backend.
+        hello: Option<Json>,
     },
     /// Shows a newer token of the same user, so that the connection outlives the old one.
     Refresh {
@@ -74,6 +76,14 @@ pub enum Command {
     },
 }
 
+/// An event for one client, outside of any channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Emission {
+    pub event: EventName,
+    pub payload: Payload,
+}
+
 /// How much a client wants to know about a channel's presence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
@@ -122,7 +132,9 @@ pub enum Answer {
     /// To [`Command::Presence`] with [`Detail::Count`].
     Counted { channel: ChannelName, attendance: Attendance },
     /// To [`Command::Call`].
-    Called { data: Json },
+    Called { payload: Payload },
+    /// To nothing in particular: the backend has something to say to this client alone.
+    Told { events: Vec<Emission> },
     /// To [`Command::Publish`].
     Published { channel: ChannelName, position: Position },
     /// The command was not carried out.

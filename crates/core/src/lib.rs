@@ -20,7 +20,7 @@ mod seams;
 
 pub use budget::{Budget, Rate, Spent};
 pub use close::{CloseReason, Return};
-pub use command::{Answer, Command, Detail, Recovered, Ticket};
+pub use command::{Answer, Command, Detail, Emission, Recovered, Ticket};
 pub use identity::{Action, Grants, Identity, Pattern, UserId};
 pub use json::{Json, JsonError, Span};
 pub use names::{
@@ -31,7 +31,7 @@ pub use publication::{Audience, Draft, Effort, Epoch, Payload, Position, Publica
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
-    Able, Backend, Broker, BrokerError, Call, Closing, Deliver, Encode, Event, Extent, Frame, Heartbeat,
-    History, Link, Message, Order, Page, Past, Pending, Presence, Protocol, RequestId, Step, Steps, Tell,
-    Written,
+    Able, Arrival, Backend, Broker, BrokerError, Call, Closing, Deliver, Encode, Event, Extent, Frame,
+    Heartbeat, History, Link, Message, Order, Page, Past, Pending, Presence, Protocol, RequestId, Said, Step,
+    Steps, Tell, Written,
 };

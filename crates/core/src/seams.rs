@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Answer, ChannelName, ClientId, CloseReason, Command, Draft, EventName, FrameQueue, Identity, Json,
-    Member, Payload, Position, PresenceChange, Present, Publication, Refusal, Retention, ShardId, ShardSet,
-    Ticket,
+    Answer, ChannelName, ClientId, CloseReason, Command, Draft, Emission, EventName, FrameQueue, Identity,
+    Json, Member, Payload, Position, PresenceChange, Present, Publication, Refusal, Retention, ShardId,
+    ShardSet, Ticket,
 };
 
 /// One message of a client, as it lies in the transport's buffer.
@@ -33,6 +33,8 @@ pub enum Message {
 pub enum Step {
     /// Send this to the client.
     Send(Message),
+    /// Send these, and nothing of anybody's between them.
+    SendTogether(Vec<Message>),
     /// Carry this out, and tell the protocol the answer.
     Ask(Ticket, Command),
     /// The client's answer to an earlier [`Protocol::request`]: an array of arguments.
@@ -251,8 +253,34 @@ pub trait Backend: Send + Sync {
         token: &str,
     ) -> Pending<Result<(), Refusal>>;
 
+    /// A client was let in. Says what it is told first, or `None` at once.
+    fn connected(&self, arrival: Arrival) -> Option<Pending<Vec<Emission>>> {
+        let _ = arrival;
+        None
+    }
+
     /// Answers a client's call.
-    fn call(&self, call: Call) -> Pending<Result<Json, Refusal>>;
+    fn call(&self, call: Call) -> Pending<Result<Said, Refusal>>;
+}
+
+/// A client that was let in.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Which.
+    pub client: ClientId,
+    /// Whose client it is.
+    pub identity: Arc<Identity>,
+    /// What it says about itself, beside its token.
+    pub hello: Option<Json>,
+}
+
+/// What the backend says to a client's call.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The answer.
+    pub payload: Payload,
+    /// Events for the client, which come before the answer.
+    pub events: Vec<Emission>,
 }
 
 /// What a client asks the backend.

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use duplex_core::{
-    Action, Answer, Audience, BrokerError, Call, ChannelName, ClientId, Command, Detail, Draft, ErrorCode,
-    Extent, Identity, Page, Past, Publication, Refusal, Spent, Ticket,
+    Action, Answer, Audience, BrokerError, Call, ChannelName, ClientId, Command, Detail, Draft, Emission,
+    ErrorCode, Extent, Identity, Page, Past, Publication, Refusal, Said, Spent, Ticket,
 };
 
 use crate::connect::Stage;
@@ -22,8 +22,8 @@ const PAGE_BYTES_MAX: usize = 256 << 10;
 
 impl Shard {
     pub(crate) fn execute(self: &Rc<Self>, key: SessionKey, ticket: Ticket, command: Command) {
-        if let Command::Connect { token } = &command {
-            return self.connect(key, ticket, token.as_deref());
+        if let Command::Connect { token, hello } = command {
+            return self.connect(key, ticket, token.as_deref(), hello);
         }
         match self.stage(key, ticket, &command) {
             Stage::Done(client, identity) => {
@@ -102,6 +102,13 @@ impl Shard {
 
     pub(crate) fn refuse(self: &Rc<Self>, key: SessionKey, ticket: Ticket, refusal: Refusal) {
         self.answer(key, ticket, Answer::Refused(refusal));
+    }
+
+    /// The backend has something to say to this client.
+    pub(crate) fn tell(self: &Rc<Self>, key: SessionKey, ticket: Ticket, events: Vec<Emission>) {
+        if !events.is_empty() {
+            self.answer(key, ticket, Answer::Told { events });
+        }
     }
 
     fn publish(
@@ -208,7 +215,10 @@ impl Shard {
         let calling = Box::pin(tokio::time::timeout(within, self.backend.call(call)));
         self.await_for(key, calling, move |shard, answered| {
             let answer = match answered {
-                Ok(Ok(data)) => Answer::Called { data },
+                Ok(Ok(Said { payload, events })) => {
+                    shard.tell(key, ticket, events);
+                    Answer::Called { payload }
+                }
                 Ok(Err(refusal)) => Answer::Refused(refusal),
                 Err(_elapsed) => Answer::Refused(Refusal::new(
                     ErrorCode::Timeout,

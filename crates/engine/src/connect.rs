@@ -3,7 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use duplex_core::{Answer, ClientId, CloseReason, Command, ErrorCode, Identity, Refusal, Ticket};
+use duplex_core::{
+    Answer, Arrival, ClientId, CloseReason, Command, ErrorCode, Identity, Json, Refusal, Ticket,
+};
 
 use crate::command::unix_ms;
 use crate::session::{Introduction, SessionKey};
@@ -28,17 +30,23 @@ pub(crate) enum Stage {
 
 impl Shard {
     /// Finds out who the client is. Nothing else is carried out before.
-    pub(crate) fn connect(self: &Rc<Self>, key: SessionKey, ticket: Ticket, token: Option<&str>) {
+    pub(crate) fn connect(
+        self: &Rc<Self>,
+        key: SessionKey,
+        ticket: Ticket,
+        token: Option<&str>,
+        hello: Option<Json>,
+    ) {
         let Some(awaited) = self.begin_to_check(key) else {
             return self.refuse(key, ticket, Refusal::bad_request("already connected; send connect once"));
         };
         match awaited.filter(|_| token.is_none()) {
-            Some(identity) => self.introduced(key, ticket, Ok(identity)),
+            Some(identity) => self.introduced(key, ticket, Ok(identity), hello),
             None => {
                 let checking = self.backend.connect(token);
                 self.when(checking, move |shard, checked| {
                     let checked = checked.map(|identity| shard.share(identity));
-                    shard.introduced(key, ticket, checked);
+                    shard.introduced(key, ticket, checked, hello);
                 });
             }
         }
@@ -59,7 +67,13 @@ impl Shard {
     }
 
     /// It is known who the client is, or that it is nobody who is let in.
-    fn introduced(self: &Rc<Self>, key: SessionKey, ticket: Ticket, checked: Result<Arc<Identity>, Refusal>) {
+    fn introduced(
+        self: &Rc<Self>,
+        key: SessionKey,
+        ticket: Ticket,
+        checked: Result<Arc<Identity>, Refusal>,
+        hello: Option<Json>,
+    ) {
         let admitted = checked.map_err(|refusal| turned_away(&refusal)).and_then(|identity| {
             let limit = self.settings.get().connections_per_user;
             match identity.user.as_ref().map(|user| self.node.take_place(user, limit)) {
@@ -71,12 +85,12 @@ impl Shard {
         });
         match admitted {
             Err((reason, detail)) => self.close(key, reason, &detail),
-            Ok(identity) => self.admit(key, ticket, identity),
+            Ok(identity) => self.admit(key, ticket, identity, hello),
         }
     }
 
     /// The client is let in: from here on it is looked after by heartbeats.
-    fn admit(self: &Rc<Self>, key: SessionKey, ticket: Ticket, identity: Arc<Identity>) {
+    fn admit(self: &Rc<Self>, key: SessionKey, ticket: Ticket, identity: Arc<Identity>, hello: Option<Json>) {
         let expires_in_ms = expires_in_ms(&identity);
         let admitted = {
             let settings = self.settings.get();
@@ -107,6 +121,9 @@ impl Shard {
         let Identity { user, channels, .. } = &*identity;
         let (user, join) = (user.clone(), channels.clone());
         self.answer(key, ticket, Answer::Connected { client, user, expires_in_ms, join });
+        if let Some(telling) = self.backend.connected(Arrival { client, identity, hello }) {
+            self.when(telling, move |shard, events| shard.tell(key, ticket, events));
+        }
         for (ticket, command) in held {
             self.execute(key, ticket, command);
         }

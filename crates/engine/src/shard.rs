@@ -362,6 +362,10 @@ impl Shard {
         while let Some(step) = steps.pop_front() {
             match step {
                 Step::Send(message) => self.push(key, |link| link.frame(message)),
+                Step::SendTogether(messages) => self.push(key, |link| {
+                    let frames = messages.into_iter().map(|message| link.frame(message));
+                    frames.collect::<Vec<_>>().concat().into()
+                }),
                 Step::Ask(ticket, command) => self.execute(key, ticket, command),
                 Step::Reply(request, args) => self.reply(key, request, args),
                 Step::Close(reason, detail) => self.close(key, reason, &detail),

@@ -59,7 +59,7 @@ impl Protocol for EventSource {
     fn open(&mut self, steps: &mut Steps) {
         let retry = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
         steps.push_back(Step::Send(Message::Text(retry)));
-        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None }));
+        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None, hello: None }));
     }
 
     fn receive(&mut self, _: Frame<'_>, _: &mut Steps) {}
@@ -86,6 +86,7 @@ impl Protocol for EventSource {
             | Answer::Present { .. }
             | Answer::Counted { .. }
             | Answer::Called { .. }
+            | Answer::Told { .. }
             | Answer::History { .. } => return,
         }
         out.extend_from_slice(b"\n\n");

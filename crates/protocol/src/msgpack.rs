@@ -263,7 +263,7 @@ fn date(kind: i64, data: &[u8]) -> Option<i64> {
         _ => return None,
     };
     // The years that JavaScript writes with four digits.
-    (-62_167_219_200_000..253_402_300_800_000).contains(&ms).then(|| ms as i64)
+    (-62_167_219_200_000..253_402_300_800_000).contains(&ms).then_some(ms as i64)
 }
 
 /// As `JSON.stringify` writes a date (RFC 3339).

@@ -182,12 +182,8 @@ pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) {
     write_json(&*draft.channel, out);
     write_text(format_args!(r#","epoch":"{}","offset":{},"event":"#, position.epoch, position.offset), out);
     write_json(&*draft.event, out);
-    let (key, json) = match &draft.payload {
-        Payload::Data(json) => (",\"data\":", json),
-        Payload::Args(json) => (",\"args\":", json),
-    };
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(json.as_str().as_bytes());
+    out.push(b',');
+    write_payload(&draft.payload, out);
     if !draft.tags.pairs().is_empty() {
         out.extend_from_slice(b",\"tags\":");
         write_json(draft.tags.pairs(), out);
@@ -196,6 +192,16 @@ pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) {
         write_text(format_args!(r#","client":"{client}""#), out);
     }
     write_text(format_args!(r#","time":{}}}"#, draft.time_ms), out);
+}
+
+/// Appends `"data":…` or `"args":…`.
+pub(crate) fn write_payload(payload: &Payload, out: &mut Vec<u8>) {
+    let (key, json) = match payload {
+        Payload::Data(json) => ("\"data\":", json),
+        Payload::Args(json) => ("\"args\":", json),
+    };
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(json.as_str().as_bytes());
 }
 
 pub(crate) fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {

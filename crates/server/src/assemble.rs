@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duplex_broker::Memory;
-use duplex_core::ShardId;
+use duplex_core::{Backend, ShardId};
 use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
 use duplex_transport::{Acceptor, BUSY, TOO_MANY, turn_away, websocket};
 use tokio::runtime::{Builder, LocalOptions};
@@ -105,6 +105,7 @@ struct Parts {
     node: Arc<Node>,
     broker: Arc<Memory>,
     authority: Arc<Authority>,
+    backend: Arc<dyn Backend>,
     places: Arc<Places>,
     ready: Arc<AtomicBool>,
     errands: Arc<[mpsc::Sender<Errand>]>,
@@ -119,6 +120,17 @@ impl Server {
     /// # Errors
     /// What is wrong with the options, or what the operating system refused.
     pub fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_with(options, |configured| configured)
+    }
+
+    /// Starts one whose backend is what `around` makes of the configured one, which knows tokens and has no answer to calls.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn start_with(
+        options: Options,
+        around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
+    ) -> Result<Self, StartError> {
         let (live, credentials) = Self::check(&options)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let acceptor = runtime.block_on(async { Acceptor::bind(options.listen, options.sockets) });
@@ -127,7 +139,7 @@ impl Server {
         tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let (parts, errands) = Parts::new(&options, credentials, live_now, stage_now.clone());
+        let (parts, errands) = Parts::new(&options, credentials, around, live_now, stage_now.clone());
         let (mut threads, mut workers) = (Vec::new(), Vec::new());
         for (id, errands) in parts.node.shards().zip(errands) {
             let (thread, worker) = start_shard(id, parts.clone(), errands)?;
@@ -233,16 +245,19 @@ impl Parts {
     fn new(
         options: &Options,
         credentials: Credentials,
+        around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
         live: watch::Receiver<Arc<Live>>,
         stage: watch::Receiver<Stage>,
     ) -> (Self, Vec<mpsc::Receiver<Errand>>) {
         let node = Arc::new(Node::new(options.shards, doors::encodings(), options.settings.inbox_bytes));
         let (errands, waiting): (Vec<_>, _) =
             node.shards().map(|_| mpsc::channel(WAITING_ERRANDS_MAX)).unzip();
+        let authority = Arc::new(Authority::new(credentials, options));
         let parts = Self {
+            backend: around(Arc::new(Gate(Arc::clone(&authority)))),
             broker: Arc::new(Memory::new(options.capacity, node.clone())),
             node,
-            authority: Arc::new(Authority::new(credentials, options)),
+            authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
             errands: errands.into(),
@@ -259,7 +274,7 @@ impl Parts {
             node: Arc::clone(&self.node),
             broker: self.broker.clone(),
             presence: self.broker.clone(),
-            backend: Arc::new(Gate(Arc::clone(&self.authority))),
+            backend: Arc::clone(&self.backend),
         };
         Rc::new(Site {
             id,

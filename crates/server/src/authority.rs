@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use duplex_core::{Backend, Call, ChannelName, ErrorCode, Identity, Json, Pending, Refusal, UserId};
+use duplex_core::{Backend, Call, ChannelName, ErrorCode, Identity, Pending, Refusal, Said, UserId};
 use duplex_engine::unix_ms;
 
 use crate::Options;
@@ -146,7 +146,7 @@ impl Backend for Gate {
         Box::pin(async move { authority.unless_revoked(verifying.await?.identity).map(|_| ()) })
     }
 
-    fn call(&self, call: Call) -> Pending<Result<Json, Refusal>> {
+    fn call(&self, call: Call) -> Pending<Result<Said, Refusal>> {
         let message = format_args!(
             "there is no backend to answer {:?}; a server with one is needed for calls",
             &*call.method

@@ -31,6 +31,17 @@ pub mod cli;
 
 pub use assemble::{Server, StartError};
 pub use duplex_engine::{Deflate, Gauges, Overload, Policy, Recovery, Settings, Visibility, Who};
+/// What an application that has a server within it implements, and what that is made of.
+pub mod backend {
+    pub use duplex_core::{
+        Arrival, Backend, Call, ChannelName, ClientId, Emission, ErrorCode, EventName, Identity, Json,
+        JsonError, NameError, Payload, Pending, Refusal, Said, UserId,
+    };
+}
+
 pub use guard::{Origin, OriginError};
-pub use options::{Auth, Connections, Drain, Mode, Namespace, Options, Slow, Timeouts};
+pub use options::{
+    Auth, ConnectionRecovery, Connections, Drain, Mode, Namespace, Options, Slow, SocketIo, Timeouts,
+    Version2,
+};
 pub use places::Refused;

@@ -255,7 +255,7 @@ impl Protocol for Spoken {
         let words: Vec<&str> = text.split(' ').collect();
         let channel = |name: &str| ChannelName::parse(name).unwrap();
         let command = match words[..] {
-            ["connect"] => Command::Connect { token: None },
+            ["connect"] => Command::Connect { token: None, hello: None },
             ["sub", name] => Command::Subscribe { channel: channel(name), since: None, token: None },
             ["sub", name, epoch, offset] => {
                 let since = Position { epoch: Epoch::parse(epoch).unwrap(), offset: offset.parse().unwrap() };

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use duplex_broker::{Capacity, Memory};
 use duplex_core::{
-    Backend, Call, ChannelName, EncodingId, Frame, Identity, Json, Pending, Refusal, Retention,
+    Backend, Call, ChannelName, EncodingId, Frame, Identity, Pending, Refusal, Retention, Said,
 };
 use duplex_engine::{
     Allow, Encoding, Flushed, Ground, Namespaces, Node, Opening, Overload, Pieces, Policy, Settings, Shard,
@@ -360,7 +360,7 @@ impl Backend for Anyone {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn call(&self, _: Call) -> Pending<Result<Json, Refusal>> {
+    fn call(&self, _: Call) -> Pending<Result<Said, Refusal>> {
         Box::pin(std::future::pending())
     }
 }

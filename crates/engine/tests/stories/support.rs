@@ -10,8 +10,8 @@ use duplex_broker::{Capacity, Memory};
 use duplex_core::{
     Answer, Audience, Backend, Broker, Call, Change, ChannelName, CloseReason, Command, Detail, Effort,
     Encode, EncodingId, Epoch, ErrorCode, EventName, Frame, FrameQueue, Heartbeat, Identity, Json, Link,
-    Message, Payload, Pending, Position, PresenceChange, Protocol, Publication, Recovered, Refusal, ShardId,
-    Step, Steps, Tags, Ticket, UserId, Written,
+    Message, Payload, Pending, Position, PresenceChange, Protocol, Publication, Recovered, Refusal, Said,
+    ShardId, Step, Steps, Tags, Ticket, UserId, Written,
 };
 use duplex_engine::{
     Allow, Encoding, Ground, Namespaces, Node, Opening, Pieces, Policy, SessionKey, Settings, Shard, Who,
@@ -330,8 +330,8 @@ impl Protocol for Spoken {
             Some(Position { epoch, offset: offset.parse().unwrap() })
         };
         let command = match words[..] {
-            ["connect"] => Command::Connect { token: None },
-            ["connect", token] => Command::Connect { token: Some(token.into()) },
+            ["connect"] => Command::Connect { token: None, hello: None },
+            ["connect", token] => Command::Connect { token: Some(token.into()), hello: None },
             ["refresh", token] => Command::Refresh { token: token.into() },
             ["sub", name] => Command::Subscribe { channel: channel(name), since: None, token: None },
             ["sub", name, "since", offset] => {
@@ -394,7 +394,8 @@ impl Protocol for Spoken {
             Answer::Counted { channel, attendance } => {
                 format!("{}:{}/{} ", &*channel, attendance.clients, attendance.users)
             }
-            Answer::Called { data } => format!("called{} ", data.as_str()),
+            Answer::Called { payload } => format!("called{} ", payload.json().as_str()),
+            Answer::Told { .. } => return,
             Answer::Subscribed { channel, position, recovered } => {
                 self.epochs.borrow_mut().insert(channel.clone(), position.epoch);
                 let recovered = match recovered {
@@ -460,10 +461,10 @@ impl Backend for Gate {
         Box::pin(std::future::ready(if right { Ok(()) } else { Err(refusal) }))
     }
 
-    fn call(&self, call: Call) -> Pending<Result<Json, Refusal>> {
+    fn call(&self, call: Call) -> Pending<Result<Said, Refusal>> {
         Box::pin(async move {
             match &*call.method {
-                "echo" => Ok(call.payload.json().clone()),
+                "echo" => Ok(Said { payload: call.payload, events: Vec::new() }),
                 _ => std::future::pending().await,
             }
         })

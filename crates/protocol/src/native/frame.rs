@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use duplex_core::{
-    Attendance, Change, ChannelName, ClientId, Closing, Json, Position, PresenceChange, Present, Publication,
-    Recovered, Refusal, Return, Ticket,
+    Attendance, Change, ChannelName, ClientId, Closing, Emission, Payload, Position, PresenceChange, Present,
+    Publication, Recovered, Refusal, Return, Ticket,
 };
 use serde::Serialize;
 
 use super::Welcome;
-use crate::publication::{Standing, write_json, write_publication, write_text};
+use crate::publication::{Standing, write_json, write_payload, write_publication, write_text};
 
 /// Largest `id` of a command: the largest integer every JSON parser keeps exact, 2^53 − 1.
 pub(crate) const ID_MAX: u64 = (1 << 53) - 1;
@@ -94,12 +94,24 @@ pub(crate) fn counted(id: Id, channel: &ChannelName, attendance: Attendance) -> 
     wrap(id, "presence_stats", &crate::attendance(channel, attendance))
 }
 
-pub(crate) fn called(id: Id, data: &Json) -> Vec<u8> {
-    let mut body = Vec::with_capacity(data.as_str().len() + 16);
-    body.extend_from_slice(b"{\"data\":");
-    body.extend_from_slice(data.as_str().as_bytes());
+pub(crate) fn called(id: Id, payload: &Payload) -> Vec<u8> {
+    let mut body = Vec::with_capacity(payload.json().as_str().len() + 16);
+    body.push(b'{');
+    write_payload(payload, &mut body);
     body.push(b'}');
     wrap(id, "called", &body)
+}
+
+/// The backend says something to this client alone.
+pub(crate) fn told(emission: &Emission) -> Vec<u8> {
+    let Emission { event, payload } = emission;
+    let mut body = Vec::with_capacity(payload.json().as_str().len() + 64);
+    body.extend_from_slice(br#"{"event":"#);
+    write_json(&**event, &mut body);
+    body.push(b',');
+    write_payload(payload, &mut body);
+    body.push(b'}');
+    wrap(Id::None, "event", &body)
 }
 
 /// Someone joined or left, as all subscribers are told.

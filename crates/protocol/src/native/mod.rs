@@ -133,7 +133,7 @@ impl Native {
             (Ok(request::Command::Connect(introduction)), Stage::Waiting) => {
                 let Introduction { token, since } = introduction;
                 self.stage = Stage::Connecting(since);
-                steps.push_back(Step::Ask(id.ticket(), Command::Connect { token }));
+                steps.push_back(Step::Ask(id.ticket(), Command::Connect { token, hello: None }));
             }
             (Ok(request::Command::Connect(_)), _) => {
                 let refusal = Refusal::bad_request("already connected; send connect once");
@@ -187,7 +187,7 @@ impl Protocol for Native {
             return;
         };
         let ticket = Id::Opening.ticket();
-        steps.push_back(Step::Ask(ticket, Command::Connect { token: None }));
+        steps.push_back(Step::Ask(ticket, Command::Connect { token: None, hello: None }));
         let subscribe = |channel| Step::Ask(ticket, Command::Subscribe { channel, since: None, token: None });
         steps.extend(channels.into_iter().map(subscribe));
     }
@@ -223,6 +223,9 @@ impl Protocol for Native {
         if matches!(answer, Answer::Recovered { .. }) {
             return;
         }
+        if let Answer::Told { events } = answer {
+            return events.iter().for_each(|event| self.send(frame::told(event), steps));
+        }
         // Without an id only what the client cannot know is answered.
         let silent = matches!(
             answer,
@@ -253,15 +256,15 @@ impl Native {
             Answer::Subscribed { channel, position, recovered } => {
                 frame::standing(id, "subscribed", &channel, position, recovered)
             }
-            // What was recovered speaks for itself.
-            Answer::Recovered { .. } => Vec::new(),
+            // What was recovered speaks for itself; events have no answer.
+            Answer::Recovered { .. } | Answer::Told { .. } => Vec::new(),
             Answer::Unsubscribed { channel } => frame::unsubscribed(id, &channel),
             Answer::History { channel, position, publications } => {
                 frame::history(id, &channel, position, &publications)
             }
             Answer::Present { channel, present } => frame::present(id, &channel, &present),
             Answer::Counted { channel, attendance } => frame::counted(id, &channel, attendance),
-            Answer::Called { data } => frame::called(id, &data),
+            Answer::Called { payload } => frame::called(id, &payload),
             Answer::Published { channel, position } => {
                 frame::standing(id, "published", &channel, position, Recovered::NotAsked)
             }

@@ -27,8 +27,8 @@ fn shown(step: Step) -> String {
     match step {
         Step::Send(Message::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
         Step::Send(Message::Binary(_)) => panic!("JSON goes in text messages"),
-        Step::Reply(..) => panic!("nothing was asked"),
-        Step::Ask(ticket, Command::Connect { token }) => {
+        Step::Reply(..) | Step::SendTogether(_) => panic!("the native protocol has no need of it"),
+        Step::Ask(ticket, Command::Connect { token, .. }) => {
             format!("connect#{}{}", ticket.0, token.map_or(String::new(), |token| format!(" {token}")))
         }
         Step::Ask(ticket, Command::Refresh { token }) => format!("refresh#{} {token}", ticket.0),
@@ -274,7 +274,11 @@ fn answers_read_as_documented() {
             Answer::Present { channel: channel.clone(), present: alice() },
             r#"{"id":3,"presence":{"channel":"news","clients":1,"users":1,"members":[{"client":"00000000000000000000000000000000","user":"alice","info":{"name": "A"}}]}}"#,
         ),
-        (9, Answer::Called { data: json("[1]") }, r#"{"id":9,"called":{"data":[1]}}"#),
+        (
+            9,
+            Answer::Called { payload: duplex_core::Payload::Data(json("[1]")) },
+            r#"{"id":9,"called":{"data":[1]}}"#,
+        ),
         (
             8,
             Answer::Refreshed { expires_in_ms: Some(60_000) },

@@ -4,10 +4,13 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use duplex_core::{Change, ChannelName, EventName, Message, Payload, PresenceChange, Publication, Span};
 
-use super::Form;
 use super::packet::{Kind, Packet, packed};
+use super::{Form, Namespace};
 use crate::msgpack;
 use crate::publication::write_json;
+
+/// What is added to a packet's type if it has attachments.
+const BINARY: u8 = 3;
 
 /// How a client sees events. All that see them alike share the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,9 +65,7 @@ pub fn publication(publication: &Publication, shape: Shape) -> Vec<Part> {
         json.extend_from_slice(offset.as_bytes());
     }
     json.push(b']');
-    let binary = draft.payload.json().binary().iter();
-    let binary: Vec<Span> =
-        binary.map(|span| Span { start: span.start + moved, end: span.end + moved }).collect();
+    let binary = shifted(draft.payload.json().binary(), moved);
     event(&draft.channel, &text(json), &binary, shape)
 }
 
@@ -78,14 +79,26 @@ pub fn presence(change: &PresenceChange, shape: Shape) -> Vec<Part> {
     event(&change.channel, &format!(r#"["{name}",{body}]"#), &[], shape)
 }
 
-/// An event's name and arguments.
-pub(super) fn array(event: &EventName, payload: &Payload) -> String {
-    let (mut json, _) = opened(event, payload);
+/// An event for one client: its name and arguments, and where they are binary data.
+pub(super) fn arguments(event: &EventName, payload: &Payload) -> (String, Vec<Span>) {
+    let (mut json, moved) = opened(event, payload);
     json.push(b']');
-    text(json)
+    (text(json), shifted(payload.json().binary(), moved))
 }
 
-/// The same without the last bracket, and how far the payload's text has moved.
+/// The arguments of an acknowledgement, and where they are binary data.
+pub(super) fn values(payload: &Payload) -> (String, Vec<Span>) {
+    match payload {
+        Payload::Data(data) => (format!("[{}]", data.as_str()), shifted(data.binary(), 1)),
+        Payload::Args(args) => (args.as_str().to_owned(), args.binary().to_vec()),
+    }
+}
+
+fn shifted(binary: &[Span], by: usize) -> Vec<Span> {
+    binary.iter().map(|span| Span { start: span.start + by, end: span.end + by }).collect()
+}
+
+/// An event's name and arguments without the last bracket, and how far the payload's text has moved.
 fn opened(event: &EventName, payload: &Payload) -> (Vec<u8>, usize) {
     let mut json = Vec::with_capacity(64 + payload.json().as_str().len());
     json.push(b'[');
@@ -113,20 +126,31 @@ fn inner(array: &str) -> &str {
 }
 
 fn event(channel: &ChannelName, json: &str, binary: &[Span], shape: Shape) -> Vec<Part> {
-    let named = match shape.within {
-        Within::Root => "/".to_owned(),
-        Within::OwnNamespace => format!("/{}", channel.namespace().unwrap_or_default()),
+    let own;
+    let namespace = match shape.within {
+        Within::Root => Namespace::ROOT,
+        Within::OwnNamespace => {
+            own = format!("/{}", channel.namespace().unwrap_or_default());
+            &own
+        }
     };
-    if shape.form == Form::MessagePack {
-        let packet = packed(Kind::Event, &named, None, Some(json));
-        let moved = packet.len() - 1 - json.len();
-        let binary: Vec<Span> =
-            binary.iter().map(|span| Span { start: span.start + moved, end: span.end + moved }).collect();
+    packet(shape.form, (Kind::Event, namespace, None), json, binary)
+}
+
+/// A packet whose data is `json`, with binary data at `binary`.
+pub(super) fn packet(
+    form: Form,
+    (kind, namespace, id): (Kind, &str, Option<u64>),
+    json: &str,
+    binary: &[Span],
+) -> Vec<Part> {
+    if form == Form::MessagePack {
+        let packet = packed(kind, namespace, id, Some(json));
+        let binary = shifted(binary, packet.len() - 1 - json.len());
         return vec![Part::Binary(msgpack::from_json_and_binary(&packet, &binary))];
     }
-    // 5, BINARY_EVENT, is for those that have attachments.
-    let kind = if binary.is_empty() { Kind::Event as u8 } else { 5 };
-    let mut packet = Packet::head(kind, binary.len(), &named, None);
+    let digit = kind as u8 + if binary.is_empty() { 0 } else { BINARY };
+    let mut packet = Packet::head(digit, binary.len(), namespace, id);
     let (mut copied, mut parts) = (0, vec![Part::Text(String::new())]);
     for (number, span) in binary.iter().enumerate() {
         packet.push_str(&json[copied..span.start]);

@@ -3,15 +3,15 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use duplex_core::{
-    Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Epoch, EventName, Frame, Message,
-    NameError, Payload, Position, Protocol, Recovered, Refusal, RequestId, Return, Span, Step, Steps, Ticket,
-    UserId,
+    Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Emission, Epoch, EventName, Frame,
+    Json, Message, NameError, Payload, Position, Protocol, Recovered, Refusal, RequestId, Return, Span, Step,
+    Steps, Ticket, UserId,
 };
 use serde::Serialize;
 
 use super::arguments::Arguments;
 use super::packet::{Breach, Kind, Packet, unpack};
-use super::{Dialect, Form, Namespace, verb};
+use super::{Dialect, Form, Namespace, Stamp, event, verb};
 use crate::publication::{Standing, write_json, write_text};
 
 /// What the socket asks for by itself: to be connected, and to be subscribed.
@@ -25,6 +25,8 @@ const REQUESTS_MAX: usize = 1_000;
 pub struct Introduction {
     /// Says who it is.
     pub token: Option<Box<str>>,
+    /// What else it says about itself: its `auth`.
+    pub hello: Option<Json>,
     /// Channels it wants to be subscribed to at once, beside those in its token.
     pub channels: Vec<ChannelName>,
     /// What it may come back by.
@@ -48,6 +50,8 @@ pub struct Socket {
     namespace: Namespace,
     form: Form,
     dialect: Dialect,
+    /// Whether events tell where they stand.
+    stamp: Stamp,
     /// Most bytes of a packet with its attachments.
     bytes_max: usize,
     stage: Stage,
@@ -125,11 +129,13 @@ impl Socket {
         bytes_max: usize,
         introduction: Introduction,
     ) -> Self {
+        let stamp = if introduction.pid.is_some() { Stamp::Offset } else { Stamp::Off };
         let stage = Stage::Connecting(Box::new(introduction));
         Self {
             namespace,
             form,
             dialect,
+            stamp,
             bytes_max,
             stage,
             asked: Vec::new(),
@@ -159,6 +165,16 @@ impl Socket {
 
     fn send(&self, kind: Kind, id: Option<u64>, data: Option<&str>, steps: &mut Steps) {
         steps.push_back(Step::Send(self.form.message(kind, self.namespace.name(), id, data)));
+    }
+
+    /// Sends a packet with arguments that may hold binary data.
+    fn send_with(&self, kind: Kind, id: Option<u64>, (json, binary): (String, Vec<Span>), steps: &mut Steps) {
+        let parts = event::packet(self.form, (kind, self.namespace.name(), id), &json, &binary);
+        let mut messages: Vec<Message> = parts.into_iter().map(Message::from).collect();
+        steps.push_back(match messages.len() {
+            1 => Step::Send(messages.remove(0)),
+            _ => Step::SendTogether(messages),
+        });
     }
 
     /// A whole packet, or the beginning of one.
@@ -327,6 +343,19 @@ impl Socket {
         self.send(Kind::Connect, None, data.as_deref(), steps);
     }
 
+    /// What the backend says to this client alone. Clients that recover take a text at the end for an offset, so something
+    /// else stands there.
+    fn tell(&self, events: Vec<Emission>, steps: &mut Steps) {
+        for Emission { event, payload } in events {
+            let (mut json, binary) = event::arguments(&event, &payload);
+            if self.stamp == Stamp::Offset {
+                json.pop();
+                json.push_str(",null]");
+            }
+            self.send_with(Kind::Event, None, (json, binary), steps);
+        }
+    }
+
     fn greet_if_back(&mut self, steps: &mut Steps) {
         if let Stage::Returning(greeting) = &self.stage
             && greeting.awaited == 0
@@ -361,8 +390,8 @@ impl Socket {
 impl Protocol for Socket {
     fn open(&mut self, steps: &mut Steps) {
         if let Stage::Connecting(introduction) = &mut self.stage {
-            let token = introduction.token.take();
-            steps.push_back(Step::Ask(OWN, Command::Connect { token }));
+            let (token, hello) = (introduction.token.take(), introduction.hello.take());
+            steps.push_back(Step::Ask(OWN, Command::Connect { token, hello }));
         }
     }
 
@@ -384,6 +413,9 @@ impl Protocol for Socket {
         if ticket == OWN && matches!(self.stage, Stage::Returning(_)) {
             return self.back_in(&answer, steps);
         }
+        if let Answer::Told { events } = answer {
+            return self.tell(events, steps);
+        }
         if matches!(answer, Answer::Recovered { .. }) {
             return;
         }
@@ -394,6 +426,11 @@ impl Protocol for Socket {
         };
         match answer {
             Answer::Refused(refusal) => self.reply(&reply, Err(&refusal), steps),
+            Answer::Called { payload } => {
+                if let Reply::Ack(id) = reply {
+                    self.send_with(Kind::Ack, Some(id), event::values(&payload), steps);
+                }
+            }
             answer => self.reply(&reply, Ok(body(answer)), steps),
         }
     }
@@ -413,8 +450,7 @@ impl Protocol for Socket {
             self.requests.pop_front();
         }
         self.requests.push_back((self.acks, request));
-        let data = super::event::array(event, payload);
-        self.send(Kind::Event, Some(self.acks), Some(&data), steps);
+        self.send_with(Kind::Event, Some(self.acks), event::arguments(event, payload), steps);
         self.acks += 1;
         Able::Yes
     }
@@ -468,9 +504,10 @@ fn body(answer: Answer) -> Vec<u8> {
         }
         Answer::Present { channel, present } => return crate::present(&channel, &present),
         Answer::Counted { channel, attendance } => return crate::attendance(&channel, attendance),
-        Answer::Called { data } => out.extend_from_slice(data.as_str().as_bytes()),
         Answer::Refreshed { expires_in_ms: None }
         | Answer::Recovered { .. }
+        | Answer::Called { .. }
+        | Answer::Told { .. }
         | Answer::Connected { .. }
         | Answer::Refused(_) => {
             out.extend_from_slice(b"{}");

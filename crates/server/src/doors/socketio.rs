@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duplex_core::{
-    ChannelName, CloseReason, Encode, EncodingId, Frame, Position, PresenceChange, Publication,
+    ChannelName, CloseReason, Encode, EncodingId, Frame, Json, Position, PresenceChange, Publication,
 };
 use duplex_engine::{Opening, SessionKey, Trail};
 use duplex_protocol::engineio::Version;
@@ -260,7 +260,8 @@ impl Namespaces {
             let refused = Refused { message: "Invalid namespace", data: None };
             return self.refuse(connection, name, &refused);
         };
-        let auth = match Auth::read(auth.unwrap_or("{}")) {
+        let said = auth.unwrap_or("{}");
+        let auth = match Auth::read(said) {
             Ok(auth) => auth,
             Err(error) => {
                 self.sockets.borrow_mut().left(lane);
@@ -273,7 +274,8 @@ impl Namespaces {
         let token = token.map(|token| token.as_ref().into());
         let token = token.or(shown.map(Into::into)).or_else(|| self.token.clone());
         let channels = if namespace.is_root() { self.channels.take() } else { Vec::new() };
-        let introduction = Introduction { token, channels, pid: None, returning: None };
+        let hello = serde_json::from_str(said).ok().and_then(|hello| Json::check(hello).ok());
+        let introduction = Introduction { token, hello, channels, pid: None, returning: None };
         let last = offset.map(|offset| parse_stamp(&offset));
         match pid.filter(|_| self.recovers(connection)) {
             None => self.begin(connection, (lane, namespace), introduction, (last, None)),
