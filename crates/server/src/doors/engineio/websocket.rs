@@ -71,9 +71,9 @@ pub(super) fn probe(site: &Rc<Site>, caller: Arc<Caller>, request: &Request<Inco
         Box::new(move |stream, early| {
             let probe = Probe { sid, accept, early, caller };
             match site.is_place_of(sid.shard) {
-                true => arrive(&site, stream, probe),
+                true => receive(&site, stream, probe),
                 // Without room on its shard the socket is dropped: the session goes on as before.
-                false => drop(site.move_socket(sid.shard, stream, probe, arrive)),
+                false => drop(site.move_socket(sid.shard, stream, probe, receive)),
             }
         }),
     )
@@ -86,7 +86,17 @@ struct Probe {
     caller: Arc<Caller>,
 }
 
-/// The socket is on the session's shard.
+/// The socket is on the session's shard. That a socket has room is not known as soon as it has come, but what came with its
+/// request is answered at once.
+fn receive(site: &Rc<Site>, stream: TcpStream, probe: Probe) {
+    let site = Rc::clone(site);
+    tokio::task::spawn_local(async move {
+        if stream.writable().await.is_ok() {
+            arrive(&site, stream, probe);
+        }
+    });
+}
+
 fn arrive(site: &Rc<Site>, stream: TcpStream, probe: Probe) {
     let Probe { sid, accept, early, caller } = probe;
     caller.seat.move_to(&site.taken);
