@@ -33,6 +33,8 @@ use crate::places::AddressPlace;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often polls are answered while one is tried, so that the client can let go of polling.
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
+/// How a client closed that did not close its WebSocket.
+const CLOSE_PACKET: &str = "with a packet";
 
 /// What is spoken over Engine.IO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -311,7 +313,7 @@ impl Connection {
             Carrier::WebSocket(link) => {
                 let close = link.farewell(reason, detail)?;
                 // The official server gives no reason, but for what is wrong with the WebSocket itself.
-                let is_of_websocket = reason.code < CloseReason::RESTART.code;
+                let is_of_websocket = reason.code < CloseReason::RESTART.code && detail != CLOSE_PACKET;
                 Some(if is_of_websocket { close } else { encode::close_empty() })
             }
             Carrier::Poll(_) | Carrier::Nothing if reason.then == Return::Reconnect => {
@@ -465,7 +467,7 @@ impl Connection {
             Carrier::Poll(link) => self.answer_poll(&link, &mut queue_of("6")),
             Carrier::WebSocket(link) => {
                 *self.carrier.borrow_mut() = Carrier::WebSocket(link);
-                return self.close(&CloseReason::GOING_AWAY, "");
+                return self.close(&CloseReason::GOING_AWAY, CLOSE_PACKET);
             }
             Carrier::Nothing => {}
         }
