@@ -86,6 +86,8 @@ enum State {
     Stranger,
     Admitted,
     Closing,
+    /// The close frame of its WebSocket is out: nothing may follow.
+    Left,
     Over,
 }
 
@@ -185,18 +187,21 @@ impl Connection {
         self.own(|shard, key| shard.queue(key, frame));
     }
 
-    /// Closes the connection for a reason.
+    /// Closes the connection for a reason. What waits in its namespaces goes out before.
     pub fn close(&self, reason: &'static CloseReason, detail: &str) {
+        self.writable();
         self.own(|shard, key| shard.close(key, reason, detail));
     }
 
-    /// There may be room again: who was interrupted goes on first.
+    /// There may be room again: who was interrupted goes on first, and a farewell is the last.
     pub fn writable(&self) {
         let shard = &self.site.shard;
-        let sockets = self.namespaces.as_ref().map(|namespaces| namespaces.keys()).unwrap_or_default();
+        let mut keys = self.namespaces.as_ref().map(|namespaces| namespaces.keys()).unwrap_or_default();
         let own = self.own.get().map(|key| (OWN, key));
+        let last = if self.state.get() == State::Closing { keys.len() } else { 0 };
+        own.into_iter().for_each(|own| keys.insert(last, own));
         let (first, others): (Vec<_>, Vec<_>) =
-            own.into_iter().chain(sockets).partition(|(number, _)| self.writing.get() == Some(*number));
+            keys.into_iter().partition(|(number, _)| self.writing.get() == Some(*number));
         first.into_iter().chain(others).for_each(|(_, key)| shard.writable(key));
     }
 
@@ -272,11 +277,14 @@ impl Connection {
     }
 
     pub fn write(&self, number: u32, queue: &mut FrameQueue) -> Written {
-        let is_closing = matches!(self.state.get(), State::Closing | State::Over);
-        if self.writing.get().is_some_and(|writing| writing != number) || (is_closing && number != OWN) {
+        let carrier = self.carrier.borrow();
+        let may_write = match self.writing.get() {
+            Some(writing) => writing == number,
+            None => number == OWN || !matches!(self.state.get(), State::Left | State::Over),
+        };
+        if !may_write {
             return Written::Blocked;
         }
-        let carrier = self.carrier.borrow();
         let written = match &*carrier {
             Carrier::WebSocket(link) => link.write(queue),
             _ if queue.is_empty() => Written::All,
@@ -289,6 +297,9 @@ impl Connection {
             }
         };
         self.writing.set((written == Written::Blocked).then_some(number));
+        if (number, written, self.state.get()) == (OWN, Written::All, State::Closing) {
+            self.state.set(State::Left);
+        }
         written
     }
 
