@@ -101,8 +101,15 @@ enum Head {
     Map(usize),
     Binary(usize),
     /// Bytes behind its type.
-    Extension(usize),
+    Extension(Width, usize),
     Reserved,
+}
+
+/// How the length of an extension is known.
+#[derive(Clone, Copy, PartialEq)]
+enum Width {
+    Fixed,
+    Told,
 }
 
 impl<'a> Reader<'a> {
@@ -123,7 +130,7 @@ impl<'a> Reader<'a> {
             Head::Array(count) => self.list(count, b"[]", |reader| reader.value(depth + 1)),
             Head::Map(count) => self.list(count, b"{}", |reader| reader.pair(depth + 1)),
             Head::Binary(length) => self.binary(length, at),
-            Head::Extension(length) => self.extension(length, at),
+            Head::Extension(width, length) => self.extension(width, length, at),
             Head::Reserved => Err(Error::NoMarker { at }),
         }
     }
@@ -164,9 +171,9 @@ impl<'a> Reader<'a> {
     }
 
     fn binary(&mut self, length: usize, head_at: usize) -> Result<(), Error> {
-        let bytes = self.bytes(length);
+        let bytes = self.bytes(length).ok_or(Error::Truncated { at: head_at });
         let Binary::At(spans) = &mut self.binary else { return Err(Error::Binary { at: head_at }) };
-        let bytes = bytes.ok_or(Error::Truncated { at: head_at })?;
+        let bytes = bytes?;
         let start = self.json.len();
         self.json.push(b'"');
         self.json.extend_from_slice(BASE64_STANDARD.encode(bytes).as_bytes());
@@ -175,14 +182,18 @@ impl<'a> Reader<'a> {
         self.within_limit(head_at)
     }
 
-    /// What JavaScript libraries make of `undefined` and of dates, where binary data is taken, too: what JSON makes of them.
-    fn extension(&mut self, length: usize, head_at: usize) -> Result<(), Error> {
+    /// What JavaScript libraries make of `undefined`, of dates and of arrays of bytes, where binary data is taken, too: what
+    /// JSON makes of them. Notepack 2 has but one type for all three.
+    fn extension(&mut self, width: Width, length: usize, head_at: usize) -> Result<(), Error> {
         let unknown = Error::Extension { at: head_at };
         if matches!(self.binary, Binary::Refused) {
             return Err(unknown);
         }
         let truncated = Error::Truncated { at: head_at };
         let kind = self.signed(1).ok_or(truncated)?;
+        if (kind, width) == (0, Width::Told) {
+            return self.binary(length, head_at);
+        }
         match (kind, self.bytes(length).ok_or(truncated)?) {
             (0, [_]) => self.write(&(), head_at),
             (0 | -1, data) => {
@@ -218,8 +229,8 @@ impl<'a> Reader<'a> {
             0xc1 => Head::Reserved,
             0xc2 | 0xc3 => Head::Bool(marker == 0xc3),
             0xc4..=0xc6 => Head::Binary(self.unsigned(1 << (marker - 0xc4))? as usize),
-            0xc7..=0xc9 => Head::Extension(self.unsigned(1 << (marker - 0xc7))? as usize),
-            0xd4..=0xd8 => Head::Extension(1 << (marker - 0xd4)),
+            0xc7..=0xc9 => Head::Extension(Width::Told, self.unsigned(1 << (marker - 0xc7))? as usize),
+            0xd4..=0xd8 => Head::Extension(Width::Fixed, 1 << (marker - 0xd4)),
             0xca => Head::Float(f32::from_bits(self.unsigned(4)? as u32).into()),
             0xcb => Head::Float(f64::from_bits(self.unsigned(8)?)),
             0xcc..=0xcf => Head::Unsigned(self.unsigned(1 << (marker - 0xcc))?),

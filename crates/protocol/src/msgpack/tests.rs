@@ -370,6 +370,8 @@ fn what_javascript_has_and_json_has_not_becomes_what_json_makes_of_it() {
     assert_eq!(read(b"\xd4\x05\x00"), Err(Error::Extension { at: 0 }));
     assert_eq!(read(b"\xd7\x00\x7f\xff\xff\xff\xff\xff\xff\xff"), Err(Error::Extension { at: 0 }));
     assert_eq!(read(b"\xd7\x00\x00"), Err(Error::Truncated { at: 0 }));
+    let (json, binary) = read(b"\xc7\x03\x00\x07\x08\x09").unwrap();
+    assert_eq!((&*json, binary.len()), ("\"BwgJ\"", 1));
     let (json, binary) = read(b"\x92\xc4\x02\x01\x02\xa1a").unwrap();
     assert_eq!((&*json, binary[0].start..binary[0].end), (r#"["AQI=","a"]"#, 1..7));
     assert_eq!(from_json_and_binary(&json, &binary), b"\x92\xc4\x02\x01\x02\xa1a");

@@ -33,8 +33,6 @@ use crate::places::AddressPlace;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often polls are answered while one is tried, so that the client can let go of polling.
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
-/// How a client closed that did not close its WebSocket.
-const CLOSE_PACKET: &str = "with a packet";
 
 /// What is spoken over Engine.IO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -327,7 +325,8 @@ impl Connection {
             Carrier::WebSocket(link) => {
                 let close = link.farewell(reason, detail)?;
                 // The official server gives no reason, but for what is wrong with the WebSocket itself.
-                let is_of_websocket = reason.code < CloseReason::RESTART.code && detail != CLOSE_PACKET;
+                let is_of_websocket =
+                    reason.code < CloseReason::RESTART.code && *reason != CloseReason::GOING_AWAY;
                 Some(if is_of_websocket { close } else { encode::close_empty() })
             }
             Carrier::Poll(_) | Carrier::Nothing if reason.then == Return::Reconnect => {
@@ -481,7 +480,7 @@ impl Connection {
             Carrier::Poll(link) => self.answer_poll(&link, &mut queue_of("6")),
             Carrier::WebSocket(link) => {
                 *self.carrier.borrow_mut() = Carrier::WebSocket(link);
-                return self.close(&CloseReason::GOING_AWAY, CLOSE_PACKET);
+                return self.close(&CloseReason::GOING_AWAY, "");
             }
             Carrier::Nothing => {}
         }
