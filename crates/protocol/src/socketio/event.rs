@@ -105,7 +105,7 @@ fn opened(event: &EventName, payload: &Payload) -> (Vec<u8>, usize) {
     write_json(&**event, &mut json);
     let (body, leading) = match payload {
         Payload::Data(data) => (data.as_str(), 0),
-        Payload::Args(args) => (inner(args.as_str()), 1),
+        Payload::Args(args) => inner(args.as_str()),
     };
     if body.is_empty() {
         return (json, 0);
@@ -120,9 +120,11 @@ fn text(json: Vec<u8>) -> String {
     String::from_utf8(json).expect("JSON of texts is text")
 }
 
-/// What is between the brackets of an array.
-fn inner(array: &str) -> &str {
-    array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default()
+/// What is between the brackets of an array, and where it begins.
+fn inner(array: &str) -> (&str, usize) {
+    let elements = array.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or_default();
+    let begin = 1 + elements.len() - elements.trim_start().len();
+    (elements.trim(), begin)
 }
 
 fn event(channel: &ChannelName, json: &str, binary: &[Span], shape: Shape) -> Vec<Part> {

@@ -53,3 +53,6 @@ impl Protocol for Quiet {
 
     fn answer(&mut self, _: Ticket, _: Answer, _: &mut Steps) {}
 }
+
+#[cfg(test)]
+mod tests;
