@@ -188,6 +188,7 @@ fn greet(address: SocketAddr, mode: Mode) {
   a page to try it     http://{address}/
   WebSocket            ws://{address}/ws            ws://{address}/ws?channels=lobby
   Server-Sent Events   http://{address}/sse?channels=lobby
+  Socket.IO            http://{address}/             docs/socketio.md
   without WebSocket    http://{address}/session
   client for pages     http://{address}/duplex.js
   publish              curl -d '{{\"channel\":\"lobby\",\"data\":\"hello\"}}' http://{address}/api/v1/publish
