@@ -188,7 +188,7 @@ fn a_strange_address_leads_nowhere() {
             get("overlong UTF-8", "/%c0%ae%c0%ae".to_owned(), Expect::Status(404)),
             // Understood as the authority that CONNECT would name; there is nothing at such an address.
             get("a path without a slash", "ws".to_owned(), Expect::Status(404)),
-            get("an unknown protocol", "/socket.io/?transport=__proto__".to_owned(), Expect::Status(404)),
+            get("an unknown transport", "/socket.io/?transport=__proto__".to_owned(), Expect::Status(400)),
             upgrading("a NUL in a channel", "/ws?channels=%00", 400),
             upgrading("overlong UTF-8 in a channel", "/ws?channels=%c0%af", 400),
             upgrading("a channel without a name", "/ws?channels=a,,b", 400),
