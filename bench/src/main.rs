@@ -132,12 +132,12 @@ fn starter(flags: &Flags, cores: Cores) -> Result<Starter, Failure> {
 /// Those that were asked for, as far as they can run here. Ours must; the npm peers may be missing.
 fn subjects(flags: &Flags, starter: &Starter) -> Result<Vec<Subject>, Failure> {
     let mut subjects = match flags.subjects.as_slice() {
-        [] => vec![Subject::Duplex, Subject::Floor, Subject::Ws, Subject::Socketio],
+        [] => Subject::value_variants().to_vec(),
         asked => asked.to_vec(),
     };
     subjects.sort();
     subjects.dedup();
-    if subjects.contains(&Subject::Duplex) && !starter.server.exists() {
+    if subjects.iter().any(|subject| subject.is_ours()) && !starter.server.exists() {
         return Err(Failure::NoServer { path: starter.server.display().to_string() });
     }
     let is_peer = |subject: &Subject| subject.npm_package().is_some();
@@ -203,7 +203,7 @@ fn progress_bar(steps: usize) -> ProgressBar {
 
 fn versions(starter: &Starter, subjects: &[Subject]) -> Vec<(String, String)> {
     let mut versions = Vec::new();
-    if subjects.contains(&Subject::Duplex) {
+    if subjects.iter().any(|subject| subject.is_ours()) {
         let version = subjects::version(&starter.server).unwrap_or_else(|| "unknown".into());
         versions.push(("duplex".to_owned(), version));
     }

@@ -22,8 +22,10 @@ use crate::measure::{self, Cores};
 /// One of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Subject {
-    /// This project's server.
+    /// This project's server, by its native protocol where the work says no other.
     Duplex,
+    /// The same, whose subscribers speak Socket.IO.
+    DuplexSocketio,
     /// A bare loop over epoll and send.
     Floor,
     /// npm `ws`.
@@ -37,6 +39,7 @@ impl Subject {
     pub fn name(self) -> &'static str {
         match self {
             Self::Duplex => "duplex",
+            Self::DuplexSocketio => "duplex, Socket.IO",
             Self::Floor => "bare epoll",
             Self::Ws => "npm ws",
             Self::Socketio => "socket.io",
@@ -47,16 +50,22 @@ impl Subject {
     pub fn key(self) -> &'static str {
         match self {
             Self::Duplex => "duplex",
+            Self::DuplexSocketio => "duplex-socketio",
             Self::Floor => "floor",
             Self::Ws => "ws",
             Self::Socketio => "socketio",
         }
     }
 
+    /// Whether it is the server of this project.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Duplex | Self::DuplexSocketio)
+    }
+
     /// The package that npm installs for it.
     pub fn npm_package(self) -> Option<&'static str> {
         match self {
-            Self::Duplex | Self::Floor => None,
+            Self::Duplex | Self::DuplexSocketio | Self::Floor => None,
             Self::Ws => Some("ws"),
             Self::Socketio => Some("socket.io"),
         }
@@ -66,6 +75,7 @@ impl Subject {
     pub fn dialect(self) -> Dialect {
         match self {
             Self::Duplex => Dialect::Native,
+            Self::DuplexSocketio => Dialect::SocketIoVerbs,
             Self::Floor | Self::Ws => Dialect::Bare,
             Self::Socketio => Dialect::SocketIo,
         }
@@ -76,14 +86,14 @@ impl Subject {
         match self {
             Self::Duplex => Some(Transport::Requests(Manner::Poll)),
             Self::Socketio => Some(Transport::Requests(Manner::EngineIo)),
-            Self::Floor | Self::Ws => None,
+            Self::DuplexSocketio | Self::Floor | Self::Ws => None,
         }
     }
 
     /// The request that it answers as soon as it is ready, and the status of the answer.
     fn readiness(self, transport: Transport) -> (String, &'static str) {
         match (self, transport) {
-            (Self::Duplex, _) => (http::get("/readyz"), "200"),
+            (Self::Duplex | Self::DuplexSocketio, _) => (http::get("/readyz"), "200"),
             // A good request for a poll would leave a session behind.
             (_, Transport::Requests(_)) => (http::get(self.dialect().path(Role::Subscriber)), "400"),
             (_, Transport::WebSocket(dialect)) => (upgrade_request(dialect.path(Role::Subscriber)), "101"),
@@ -170,14 +180,14 @@ impl Starter {
         address: SocketAddr,
     ) -> Result<Command, Failure> {
         let mut command = match subject {
-            Subject::Duplex => Command::new(&self.server),
+            Subject::Duplex | Subject::DuplexSocketio => Command::new(&self.server),
             Subject::Floor => {
                 Command::new(std::env::current_exe().map_err(Failure::io("cannot find our own binary"))?)
             }
             Subject::Ws | Subject::Socketio => Command::new("node"),
         };
         match subject {
-            Subject::Duplex => {
+            Subject::Duplex | Subject::DuplexSocketio => {
                 command.args(["serve", "--listen"]).arg(address.to_string());
                 // The default rate is a guard against floods, and a publisher of this load is one.
                 command.args(["--shards", "1", "--client-messages-per-second", "1000000"]);

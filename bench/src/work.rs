@@ -49,6 +49,12 @@ pub enum Work {
     Sse,
     /// One publication at a time to all subscribers, who have Server-Sent Events.
     SseFanout,
+    /// Memory of idle clients that speak Socket.IO.
+    Socketio,
+    /// One publication at a time to all subscribers, who speak Socket.IO.
+    SocketioFanout,
+    /// The same in bursts of 8.
+    SocketioBurst,
 }
 
 /// What comes out of a work.
@@ -103,6 +109,14 @@ pub enum Metric {
     PollMemory,
     /// Server CPU per delivery to a session that Server-Sent Events carry ÷ over a WebSocket.
     EventsFanout,
+    /// Server memory per client of Socket.IO, or beside it of the native protocol, bytes.
+    SocketioMemory,
+    /// The same with one subscription.
+    SocketioMemorySubscribed,
+    /// Server CPU per delivery to clients of Socket.IO, or beside them of the native protocol, µs.
+    SocketioFanout,
+    /// The same in bursts, µs.
+    SocketioBurst,
 }
 
 /// How much of everything. A race has [`race::SLICES`] slices.
@@ -189,9 +203,13 @@ impl Sizes {
 
 impl Work {
     /// Whether the work says anything about this subject: the floor has no subscriptions and one client's handshake;
-    /// limits are ours.
+    /// limits are ours, and Socket.IO over our server has works of its own.
     pub fn suits(self, subject: Subject) -> bool {
         match self {
+            Self::Socketio | Self::SocketioFanout | Self::SocketioBurst => {
+                matches!(subject, Subject::Duplex | Subject::DuplexSocketio | Subject::Socketio)
+            }
+            _ if subject == Subject::DuplexSocketio => false,
             Self::Memory | Self::Connect | Self::Start => subject != Subject::Floor,
             Self::Idle | Self::Stalled | Self::Ticker | Self::Storm | Self::Sse | Self::SseFanout => {
                 subject == Subject::Duplex
@@ -224,6 +242,9 @@ impl Work {
             Self::Storm => "storm",
             Self::Sse => "clients with Server-Sent Events",
             Self::SseFanout => "fan-out by Server-Sent Events",
+            Self::Socketio => "clients of Socket.IO",
+            Self::SocketioFanout => "fan-out by Socket.IO",
+            Self::SocketioBurst => "fan-out by Socket.IO in bursts",
         }
     }
 }
@@ -297,6 +318,15 @@ impl Bench {
             Work::Storm => self.limit(work, subjects, starting, limits::storm::storm),
             Work::Sse => self.limit(work, subjects, starting, limits::events::memory),
             Work::SseFanout => self.limit(work, subjects, starting, limits::events::fanout),
+            Work::Socketio => self.one_by_one(work, subjects, starting, Self::socketio_memory),
+            Work::SocketioFanout => {
+                let task = publish(sizes.subscribers, sizes.publications_per_slice, 1);
+                self.race(Metric::SocketioFanout, &over_websocket(subjects), starting, task)
+            }
+            Work::SocketioBurst => {
+                let task = publish(sizes.subscribers, sizes.bursts_per_slice, BURST);
+                self.race(Metric::SocketioBurst, &over_websocket(subjects), starting, task)
+            }
         }
     }
 
@@ -387,6 +417,17 @@ impl Bench {
         if subject == Subject::Duplex {
             let connected = self.memory_per_client(subject, transport, Role::Bystander, deadline)?;
             measured.push((Metric::MemoryUnsubscribed, connected));
+        }
+        Ok(measured)
+    }
+
+    /// Socket.IO has no subscriptions but those that our server adds.
+    fn socketio_memory(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
+        let transport = Transport::WebSocket(subject.dialect());
+        let per_client = |role| self.memory_per_client(subject, transport, role, deadline);
+        let mut measured = vec![(Metric::SocketioMemory, per_client(Role::Bystander)?)];
+        if subject.is_ours() {
+            measured.push((Metric::SocketioMemorySubscribed, per_client(Role::Subscriber)?));
         }
         Ok(measured)
     }

@@ -13,6 +13,8 @@ pub enum Dialect {
     EventSource,
     /// Engine.IO 4 and Socket.IO 5.
     SocketIo,
+    /// The same with our verbs, by which a subscriber asks for its channel.
+    SocketIoVerbs,
 }
 
 /// What a client is there for.
@@ -20,7 +22,7 @@ pub enum Dialect {
 pub enum Role {
     /// Gets every publication.
     Subscriber,
-    /// Is connected and has no subscription. Only the native protocol tells it from `Subscriber`.
+    /// Is connected and has no subscription. Only our servers tell it from `Subscriber`.
     Bystander,
     /// Publishes to all subscribers, and gets none of it.
     Publisher,
@@ -56,7 +58,7 @@ impl Dialect {
             (Self::Native, Role::Subscriber) => "/ws?channels=bench",
             (Self::Native, Role::Bystander | Role::Publisher) => "/ws",
             (Self::EventSource, _) => "/sse?channels=bench",
-            (Self::SocketIo, _) => "/socket.io/?EIO=4&transport=websocket",
+            (Self::SocketIo | Self::SocketIoVerbs, _) => "/socket.io/?EIO=4&transport=websocket",
         }
     }
 
@@ -64,7 +66,8 @@ impl Dialect {
     pub fn opening(self, role: Role) -> Greeting {
         match (self, role) {
             (Self::Bare, _) | (Self::Native, Role::Echo) => Greeting::Ready,
-            (Self::Native, Role::Subscriber) | (Self::EventSource | Self::SocketIo, _) => Greeting::Wait,
+            (Self::Native, Role::Subscriber)
+            | (Self::EventSource | Self::SocketIo | Self::SocketIoVerbs, _) => Greeting::Wait,
             (Self::Native, Role::Bystander | Role::Publisher) => Greeting::Say(r#"{"id":1,"connect":{}}"#),
         }
     }
@@ -80,8 +83,12 @@ impl Dialect {
             (Self::EventSource, _) if text.starts_with(OF_CHANNEL) => Greeting::Ready,
             (Self::SocketIo, Role::Publisher) if text.starts_with(b"0{") => Greeting::Say("40/publish,"),
             (Self::SocketIo, Role::Publisher) if text.starts_with(b"40/publish,{") => Greeting::Ready,
-            (Self::SocketIo, _) if text.starts_with(b"0{") => Greeting::Say("40"),
-            (Self::SocketIo, _) if text.starts_with(b"40{") => Greeting::Ready,
+            (Self::SocketIo | Self::SocketIoVerbs, _) if text.starts_with(b"0{") => Greeting::Say("40"),
+            (Self::SocketIoVerbs, Role::Subscriber) if text.starts_with(b"40{") => {
+                Greeting::Say(r#"420["$subscribe","bench"]"#)
+            }
+            (Self::SocketIoVerbs, Role::Subscriber) if text.starts_with(SUBSCRIBED) => Greeting::Ready,
+            (Self::SocketIo | Self::SocketIoVerbs, _) if text.starts_with(b"40{") => Greeting::Ready,
             _ => Greeting::Strange,
         }
     }
@@ -93,7 +100,7 @@ impl Dialect {
             (Self::Native, _) => br#"{"publication":{"#,
             (Self::EventSource, _) => OF_CHANNEL,
             (Self::SocketIo, Role::Echo) => br##"42["echo","#"##,
-            (Self::SocketIo, _) => br##"42["message","#"##,
+            (Self::SocketIo | Self::SocketIoVerbs, _) => br##"42["message","#"##,
         };
         if text.starts_with(start)
             && let Some(sequence) = message::sequence(text)
@@ -101,16 +108,19 @@ impl Dialect {
             return Heard::Delivery(sequence);
         }
         match self {
-            Self::SocketIo if text == b"2" => Heard::Heartbeat("3"),
+            Self::SocketIo | Self::SocketIoVerbs if text == b"2" => Heard::Heartbeat("3"),
             _ => Heard::Strange,
         }
     }
 
-    /// The text of publication `sequence`, or of an echo.
+    /// The text of publication `sequence`, or of an echo. Where subscribers have a dialect of their own, publishers speak the
+    /// native one.
     pub fn speech(self, role: Role, sequence: u64) -> Vec<u8> {
         let (before, after) = match (self, role) {
             (Self::Bare, _) | (Self::Native, Role::Echo) => ("", ""),
-            (Self::Native | Self::EventSource, _) => (r#"{"publish":{"channel":"bench","data":""#, r#""}}"#),
+            (Self::Native | Self::EventSource | Self::SocketIoVerbs, _) => {
+                (r#"{"publish":{"channel":"bench","data":""#, r#""}}"#)
+            }
             (Self::SocketIo, Role::Echo) => (r#"42["echo",""#, r#""]"#),
             (Self::SocketIo, _) => (r#"42/publish,["publish",""#, r#""]"#),
         };
@@ -120,6 +130,9 @@ impl Dialect {
 
 /// How the data of a subscription, or of a publication, begins for an `EventSource`.
 const OF_CHANNEL: &[u8] = br#"{"channel":"bench","#;
+
+/// How the acknowledgement of a subscription begins.
+const SUBSCRIBED: &[u8] = br#"430[{"channel":"bench","#;
 
 /// Whether one of the first keys of a native frame is `kind`, quotes included.
 fn has_kind(text: &[u8], kind: &str) -> bool {
@@ -145,7 +158,7 @@ mod tests {
 
     #[test]
     fn each_side_says_its_lines() {
-        use Dialect::{EventSource, Native, SocketIo};
+        use Dialect::{EventSource, Native, SocketIo, SocketIoVerbs};
         let script = [
             (Native, Role::Subscriber, r#"{"connected":{"client":"5d0c"}}"#, Greeting::Wait),
             (Native, Role::Subscriber, r#"{"subscribed":{"channel":"bench"}}"#, Greeting::Ready),
@@ -163,10 +176,27 @@ mod tests {
             (SocketIo, Role::Publisher, r#"0{"sid":"x"}"#, Greeting::Say("40/publish,")),
             (SocketIo, Role::Publisher, r#"40/publish,{"sid":"x"}"#, Greeting::Ready),
             (SocketIo, Role::Publisher, r#"44{"message":"no"}"#, Greeting::Strange),
+            (SocketIoVerbs, Role::Bystander, r#"0{"sid":"x"}"#, Greeting::Say("40")),
+            (SocketIoVerbs, Role::Bystander, r#"40{"sid":"x"}"#, Greeting::Ready),
+            (
+                SocketIoVerbs,
+                Role::Subscriber,
+                r#"40{"sid":"x"}"#,
+                Greeting::Say(r#"420["$subscribe","bench"]"#),
+            ),
+            (
+                SocketIoVerbs,
+                Role::Subscriber,
+                r#"430[{"channel":"bench","epoch":"f3","offset":0}]"#,
+                Greeting::Ready,
+            ),
+            (SocketIoVerbs, Role::Subscriber, r#"430[{"error":{"code":103}}]"#, Greeting::Strange),
         ];
         for (dialect, role, line, greeting) in script {
             assert_eq!(dialect.greet(role, line.as_bytes()), greeting, "{dialect:?} {role:?} {line}");
         }
-        assert_eq!(SocketIo.hear(Role::Subscriber, b"2"), Heard::Heartbeat("3"));
+        for dialect in [SocketIo, SocketIoVerbs] {
+            assert_eq!(dialect.hear(Role::Subscriber, b"2"), Heard::Heartbeat("3"));
+        }
     }
 }

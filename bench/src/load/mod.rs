@@ -152,10 +152,12 @@ impl Load {
     fn start(&mut self, role: Role) -> Result<(), Failure> {
         let token = Token(self.clients.len());
         let transport = match (self.transport, role) {
-            // The publisher is no part of what Server-Sent Events cost, and goes the usual way.
-            (Transport::Requests(Manner::Events | Manner::EventSource), Role::Publisher) => {
-                Transport::WebSocket(Dialect::Native)
-            }
+            // The publisher is no part of what its subscribers cost, and goes the usual way.
+            (
+                Transport::Requests(Manner::Events | Manner::EventSource)
+                | Transport::WebSocket(Dialect::SocketIoVerbs),
+                Role::Publisher,
+            ) => Transport::WebSocket(Dialect::Native),
             (transport, _) => transport,
         };
         let wire = match transport {

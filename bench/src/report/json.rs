@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET};
+use super::{BESIDE_NATIVE, LIMITS, POLLING, ROWS, Record, SOCKET_IO, WITHOUT_WEBSOCKET};
 use crate::measure::{Cores, median};
+use crate::subjects::Subject;
 use crate::work::Metric;
 
 /// Everything: per metric and subject the median and the sample of each round.
@@ -57,7 +58,19 @@ fn targets(record: &Record) -> Map<String, Value> {
         let target = row.target?.text(row.unit);
         Some((key(row.metric).to_owned(), json!({ "target": target, "met": record.met(row)? })))
     });
-    rows.collect()
+    rows.chain(targets_over_socketio(record)).collect()
+}
+
+/// Beside npm's, and beside our native protocol.
+fn targets_over_socketio(record: &Record) -> impl Iterator<Item = (String, Value)> {
+    let rows = SOCKET_IO.iter().filter_map(|row| Some((key(row.metric).to_owned(), row.metric, row.target?)));
+    let beside_native = BESIDE_NATIVE
+        .iter()
+        .map(|(metric, target)| (format!("{}_beside_native", key(*metric)), *metric, *target));
+    rows.chain(beside_native).filter_map(|(name, metric, target)| {
+        let met = record.meets(metric, Subject::DuplexSocketio, target)?;
+        Some((name, json!({ "target": target.text("bytes"), "met": met })))
+    })
 }
 
 /// The name of a metric, its unit last.
@@ -89,6 +102,10 @@ fn key(metric: Metric) -> &'static str {
         Metric::EventsMemory => "events_session_bytes",
         Metric::PollMemory => "poll_session_bytes",
         Metric::EventsFanout => "events_fanout_cpu_ratio",
+        Metric::SocketioMemory => "socketio_client_bytes",
+        Metric::SocketioMemorySubscribed => "socketio_client_subscribed_bytes",
+        Metric::SocketioFanout => "socketio_fanout_cpu_us",
+        Metric::SocketioBurst => "socketio_burst_cpu_us",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The report as Markdown tables.
 
-use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, grouped, without_websocket};
+use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, grouped, socketio, without_websocket};
 use crate::limits::{stalled, storm, ticker};
 use crate::load::message;
 use crate::measure::{Cores, median};
@@ -17,6 +17,7 @@ pub fn render(record: &Record) -> String {
         latencies(record),
         explanation(record),
         without_websocket::render(record),
+        socketio::render(record),
         limits(record),
     ]
     .concat()
@@ -59,7 +60,7 @@ fn figures(record: &Record) -> String {
     let mut out = heading(record, "median");
     for row in rows(record) {
         out += &format!("| {}, {} |", row.title, row.unit);
-        for &subject in &record.subjects {
+        for subject in columns(record) {
             let figure = record.figure(row.metric, subject);
             out += &format!(" {} |", figure.map_or("".into(), |figure| grouped(figure, row.decimals)));
         }
@@ -82,7 +83,7 @@ fn ratios(record: &Record) -> String {
         ]
         .map(|(subject, base)| record.ratio(row.metric, subject, base).map(spread).unwrap_or_default());
         let target = row.target.map_or(String::new(), |target| target.text(row.unit));
-        let met = verdict(record, row);
+        let met = verdict(record.met(row));
         out += &format!("| {} | {} | {target} | {met} |\n", row.title, cells.join(" | "));
     }
     if out.lines().count() == 2 { String::new() } else { out + "\n" }
@@ -99,7 +100,7 @@ fn latencies(record: &Record) -> String {
     let mut out = heading(record, &title);
     for (metric, name) in LATENCIES {
         out += &format!("| {name} |");
-        for &subject in &record.subjects {
+        for subject in columns(record) {
             let figure = record.figure(metric, subject);
             out += &format!(" {} |", figure.map_or("".into(), |figure| grouped(figure, 0)));
         }
@@ -154,7 +155,7 @@ pub fn limit_table(record: &Record, rows: &[Row]) -> String {
             Some(Target::Most(limit)) => figure(limit),
             _ => String::new(),
         };
-        let met = verdict(record, row);
+        let met = verdict(record.met(row));
         let middle = median(samples).map(figure).unwrap_or_default();
         out += &format!(
             "| {}{} | {middle} ({} – {}) | {limit} | {met} |\n",
@@ -190,8 +191,13 @@ fn explanation_of_limits(record: &Record) -> String {
 }
 
 fn heading(record: &Record, title: &str) -> String {
-    let names: Vec<&str> = record.subjects.iter().map(|subject| subject.name()).collect();
+    let names: Vec<&str> = columns(record).map(Subject::name).collect();
     format!("| {title} | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()))
+}
+
+/// Whoever is in the main tables: ours over Socket.IO has its own.
+fn columns(record: &Record) -> impl Iterator<Item = Subject> {
+    record.subjects.iter().copied().filter(|subject| *subject != Subject::DuplexSocketio)
 }
 
 /// The rows that have a figure.
@@ -199,9 +205,9 @@ fn rows(record: &Record) -> impl Iterator<Item = &'static Row> {
     ROWS.iter().filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric))
 }
 
-/// Whether we met the target of a row, in a cell.
-pub fn verdict(record: &Record, row: &Row) -> &'static str {
-    match record.met(row) {
+/// Whether we met a target, in a cell.
+pub fn verdict(met: Option<bool>) -> &'static str {
+    match met {
         Some(true) => "yes",
         Some(false) => "**no**",
         None => "",

@@ -8,6 +8,7 @@ use crate::work::{Metric, Sizes};
 
 pub mod json;
 pub mod markdown;
+pub mod socketio;
 pub mod svg;
 pub mod without_websocket;
 
@@ -174,6 +175,38 @@ pub const WITHOUT_WEBSOCKET: [Row; 4] = [
     },
 ];
 
+/// What deliveries to clients of Socket.IO cost, and they themselves: ours stays within the targets, most of them beside npm's.
+pub const SOCKET_IO: [Row; 4] = [
+    Row {
+        metric: Metric::SocketioFanout,
+        title: "Socket.IO, one at a time",
+        unit: "µs CPU per delivery",
+        decimals: 2,
+        target: Some(Target::Times(0.5, Subject::Socketio)),
+    },
+    Row {
+        metric: Metric::SocketioBurst,
+        title: "Socket.IO, bursts of 8",
+        unit: "µs CPU per delivery",
+        decimals: 2,
+        target: Some(Target::Times(0.12, Subject::Socketio)),
+    },
+    limit(Metric::SocketioMemory, "idle Socket.IO client", "bytes of memory", 0, 2_500.0),
+    Row {
+        metric: Metric::SocketioMemorySubscribed,
+        title: "the same with a subscription",
+        unit: "bytes of memory",
+        decimals: 0,
+        target: None,
+    },
+];
+
+/// What ours is to stay within beside its own native protocol.
+pub const BESIDE_NATIVE: [(Metric, Target); 2] = [
+    (Metric::SocketioFanout, Target::Times(1.15, Subject::Duplex)),
+    (Metric::SocketioBurst, Target::Times(1.15, Subject::Duplex)),
+];
+
 const fn limit(metric: Metric, title: &'static str, unit: &'static str, decimals: usize, most: f64) -> Row {
     Row { metric, title, unit, decimals, target: Some(Target::Most(most)) }
 }
@@ -214,11 +247,14 @@ impl Record {
 
     /// Whether we met the target of a row. `None` without figures or target.
     pub fn met(&self, row: &Row) -> Option<bool> {
-        match row.target? {
-            Target::Times(most, base) => {
-                self.ratio(row.metric, Subject::Duplex, base).map(|ratio| ratio.median <= most)
-            }
-            Target::Most(most) => self.figure(row.metric, Subject::Duplex).map(|figure| figure <= most),
+        self.meets(row.metric, Subject::Duplex, row.target?)
+    }
+
+    /// Whether `ours` met a target. `None` without figures.
+    pub fn meets(&self, metric: Metric, ours: Subject, target: Target) -> Option<bool> {
+        match target {
+            Target::Times(most, base) => self.ratio(metric, ours, base).map(|ratio| ratio.median <= most),
+            Target::Most(most) => self.figure(metric, ours).map(|figure| figure <= most),
         }
     }
 }

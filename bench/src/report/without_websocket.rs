@@ -21,7 +21,7 @@ fn polling(record: &Record) -> String {
         let theirs = figure(BASE).unwrap_or_default();
         let ratio = record.ratio(row.metric, Subject::Duplex, BASE).map(spread).unwrap_or_default();
         let target = row.target.map_or(String::new(), |target| target.text(row.unit));
-        let met = verdict(record, row);
+        let met = verdict(record.met(row));
         out += &format!("| {}, {} | {ours} | {theirs} | {ratio} | {target} | {met} |\n", row.title, row.unit);
     }
     if out.is_empty() {
