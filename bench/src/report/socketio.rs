@@ -12,8 +12,10 @@ const THEIRS: Subject = Subject::Socketio;
 
 /// Two tables and what they mean. Empty if nothing of it was measured.
 pub fn render(record: &Record) -> String {
-    let measured: Vec<&Row> =
-        SOCKET_IO.iter().filter(|row| record.figure(row.metric, OURS).is_some()).collect();
+    let measured: Vec<&Row> = SOCKET_IO
+        .iter()
+        .filter(|row| record.samples.keys().any(|(metric, _)| *metric == row.metric))
+        .collect();
     if measured.is_empty() {
         return String::new();
     }
