@@ -2,6 +2,7 @@
 
 mod autobahn;
 mod cargo;
+mod python;
 mod suites;
 
 use std::io::{self, IsTerminal, Write};
@@ -126,6 +127,7 @@ fn all(workspace: &Workspace, depth: Depth) -> Vec<Part> {
         let suite = name.clone();
         part(&name, move |w| suites::check(w, &suite)).after_build()
     }));
+    parts.push(part("python", python::check).after_build());
     parts
 }
 

@@ -43,16 +43,24 @@ pub fn chromium(workspace: &Workspace) -> Result<PathBuf, Missing> {
         return Ok(found);
     }
     let hint = "no chromium: `apt-get install chromium`, or set CHROMIUM";
-    if on_path(&["apt-get"]).is_none() || !is_root() {
-        return Err(hint.into());
-    }
-    let script = "apt-get update && apt-get install -y --no-install-recommends chromium";
-    let mut apt = Command::new("sh");
-    apt.args(["-c", script]).env("DEBIAN_FRONTEND", "noninteractive");
-    let log = workspace.target.join("xtask/install-chromium.log");
-    let finished = process::run(&mut apt, &log, INSTALL_LIMIT);
-    installed().ok_or_else(|| format!("{hint} (apt-get: {})", finished.note()))
+    let said = debian_packages(workspace, "chromium").map_err(|_| hint)?;
+    installed().ok_or_else(|| format!("{hint} (apt-get: {said})"))
 }
+
+/// Installs packages of Debian if that is allowed, and tells what came of it.
+fn debian_packages(workspace: &Workspace, names: &str) -> Result<String, NotAllowed> {
+    if on_path(&["apt-get"]).is_none() || !is_root() {
+        return Err(NotAllowed);
+    }
+    let script = format!("apt-get update && apt-get install -y --no-install-recommends {names}");
+    let mut apt = Command::new("sh");
+    apt.args(["-c", &script]).env("DEBIAN_FRONTEND", "noninteractive");
+    let log = workspace.target.join(format!("xtask/install-{}.log", names.replace(' ', "-")));
+    Ok(process::run(&mut apt, &log, INSTALL_LIMIT).note())
+}
+
+/// There is no apt-get, or we are not its user.
+struct NotAllowed;
 
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout.trim_ascii() == b"0")
@@ -106,4 +114,21 @@ fn pyenv_pythons() -> Vec<PathBuf> {
     let versions = fs::read_dir(root.join("versions")).map_or_else(|_| Vec::new(), |v| v.flatten().collect());
     let versions = versions.iter().filter(|v| v.file_name().to_string_lossy().starts_with("2.7"));
     versions.map(|v| v.path().join("bin/python")).collect()
+}
+
+/// A Python that makes virtual environments, 3.9 or newer. What Debian has apart is installed when that is allowed.
+pub fn python3(workspace: &Workspace) -> Result<PathBuf, Missing> {
+    let named = env::var_os("PYTHON").map(PathBuf::from);
+    let candidates = named.into_iter().chain(on_path(&["python3"]));
+    let runs = |python: &PathBuf, code: &str| process::succeeds(Command::new(python).args(["-c", code]));
+    let is_new = |python: &PathBuf| runs(python, "import sys; sys.exit(sys.version_info < (3, 9))");
+    let python =
+        candidates.into_iter().find(is_new).ok_or("no Python 3.9 or newer: install it, or set PYTHON")?;
+    let makes_environments = || runs(&python, "import ensurepip, venv");
+    if makes_environments() {
+        return Ok(python);
+    }
+    let hint = format!("{} has no venv: `apt-get install python3-venv`", python.display());
+    let said = debian_packages(workspace, "python3-venv").map_err(|_| hint.clone())?;
+    if makes_environments() { Ok(python) } else { Err(format!("{hint} (apt-get: {said})")) }
 }

@@ -1,4 +1,5 @@
-//! Suites in Node.js: every folder of `conformance/` with a `package.json` is a part, run against a server of its own.
+//! Suites that print TAP, each run against a server of its own: every folder of `conformance/` with a `package.json` is
+//! a part in Node.js; others have a file beside this one that sets them up.
 
 use std::fs;
 use std::path::Path;
@@ -43,7 +44,7 @@ pub fn check(workspace: &Workspace, name: &str) -> Outcome {
         };
     }
     match npm_packages(workspace, &folder) {
-        Ok(()) => run(workspace, name, node),
+        Ok(()) => run(workspace, name, node, &[]),
         Err(outcome) => outcome,
     }
 }
@@ -71,7 +72,7 @@ pub fn sdk(workspace: &Workspace) -> Outcome {
             "crates/server/assets had other bundles than sdk/js makes; they are there now: commit them";
         return Outcome::fail(note, "");
     }
-    run(workspace, NAME, node_with_websocket(&folder))
+    run(workspace, NAME, node_with_websocket(&folder), &[])
 }
 
 /// Node.js before 22 has a WebSocket only if asked, and takes everything in a folder `test` for tests, so they are named.
@@ -99,16 +100,16 @@ fn npm_packages(workspace: &Workspace, folder: &Path) -> Result<(), Outcome> {
     })
 }
 
-/// Runs a suite against a server of its own.
-fn run(workspace: &Workspace, name: &str, mut node: Command) -> Outcome {
+/// Runs a suite against a server of its own, which has these options.
+pub fn run(workspace: &Workspace, name: &str, mut suite: Command, options: &[&str]) -> Outcome {
     let server_log = log(workspace, &format!("{name}-server"));
     let program = workspace.target.join("debug/duplex");
-    let mut server = match Server::start(&program, &[], &server_log) {
+    let mut server = match Server::start(&program, options, &server_log) {
         Ok(server) => server,
         Err(problem) => return Outcome::fail("no server", problem),
     };
-    node.env("DUPLEX_URL", format!("http://{}", server.address())).env("DUPLEX_PROGRAM", &program);
-    let mut outcome = counted(process::run(&mut node, &log(workspace, name), LIMIT));
+    suite.env("DUPLEX_URL", format!("http://{}", server.address())).env("DUPLEX_PROGRAM", &program);
+    let mut outcome = counted(process::run(&mut suite, &log(workspace, name), LIMIT));
     if let Some(fault) = server.fault() {
         outcome.failed += 1;
         outcome.note = fault;
