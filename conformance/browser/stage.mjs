@@ -1,4 +1,4 @@
-// What a scenario is played on: a server of its own, with tokens and an API key, that can be restarted and killed.
+// What is played on: a server of a test's own that can be restarted and killed, with tokens and an API key unless it is told otherwise.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
@@ -33,9 +33,9 @@ async function freePort() {
 export class Server {
   #child;
 
-  static async start(program) {
+  static async start(program, options = ['--config', CONFIG]) {
     const own = new Server();
-    own.program = program;
+    Object.assign(own, { program, options });
     own.port = await freePort();
     own.url = `http://127.0.0.1:${own.port}`;
     await own.#run();
@@ -44,7 +44,7 @@ export class Server {
 
   async #run() {
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('DUPLEX_')));
-    this.#child = spawn(this.program, ['serve', '--config', CONFIG, '--listen', `127.0.0.1:${this.port}`], { stdio: 'ignore', env });
+    this.#child = spawn(this.program, ['serve', ...this.options, '--listen', `127.0.0.1:${this.port}`], { stdio: 'ignore', env });
     await eventually(async () => assert.equal((await fetch(`${this.url}/readyz`)).status, 200));
   }
 
