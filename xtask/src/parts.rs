@@ -3,6 +3,7 @@
 mod autobahn;
 mod cargo;
 mod python;
+mod rust;
 mod suites;
 
 use std::io::{self, IsTerminal, Write};
@@ -128,6 +129,7 @@ fn all(workspace: &Workspace, depth: Depth) -> Vec<Part> {
         part(&name, move |w| suites::check(w, &suite)).after_build()
     }));
     parts.push(part("python", python::check).after_build());
+    parts.push(part("rust", rust::check).after_build());
     parts
 }
 

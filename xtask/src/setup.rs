@@ -132,3 +132,17 @@ pub fn python3(workspace: &Workspace) -> Result<PathBuf, Missing> {
     let said = debian_packages(workspace, "python3-venv").map_err(|_| hint.clone())?;
     if makes_environments() { Ok(python) } else { Err(format!("{hint} (apt-get: {said})")) }
 }
+
+/// What the crate `native-tls` is built on: OpenSSL and the tool that finds it. Other systems bring their own.
+pub fn openssl(workspace: &Workspace) -> Result<(), Missing> {
+    let there = || {
+        !cfg!(target_os = "linux")
+            || process::succeeds(Command::new("pkg-config").args(["--exists", "openssl"]))
+    };
+    if there() {
+        return Ok(());
+    }
+    let hint = "no OpenSSL to build with: `apt-get install pkg-config libssl-dev`";
+    let said = debian_packages(workspace, "pkg-config libssl-dev").map_err(|_| hint)?;
+    if there() { Ok(()) } else { Err(format!("{hint} (apt-get: {said})")) }
+}

@@ -13,9 +13,6 @@ use crate::workspace::Workspace;
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
-/// A client that leaves may wait for the next heartbeat; `conformance/python/stage.py` says why.
-const SERVER_OPTIONS: [&str; 4] = ["--client-heartbeat", "1s", "--client-pong-timeout", "5s"];
-
 pub fn check(workspace: &Workspace) -> Outcome {
     let folder = workspace.root.join("conformance/python");
     let python = match setup::python3(workspace) {
@@ -26,7 +23,8 @@ pub fn check(workspace: &Workspace) -> Outcome {
         Ok(python) => {
             let mut suite = Command::new(python);
             suite.args(["-B", "run.py"]).current_dir(folder);
-            suites::run(workspace, "python", suite, &SERVER_OPTIONS)
+            // A client that leaves may wait for the next one; `stage.py` says why.
+            suites::run(workspace, "python", suite, &suites::HEARTBEATS)
         }
         Err(finished) => {
             Outcome::fail(format!("cannot install the clients: {}", finished.note()), finished.output)

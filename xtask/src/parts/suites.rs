@@ -15,6 +15,9 @@ use crate::workspace::Workspace;
 
 const LIMIT: Duration = Duration::from_secs(600);
 
+/// Options of a server whose clients meet its heartbeats, and are not lost when the machine is busy.
+pub const HEARTBEATS: [&str; 4] = ["--client-heartbeat", "1s", "--client-pong-timeout", "5s"];
+
 /// What `sdk/js` is built into for the server to serve.
 const BUNDLES: [&str; 2] = ["duplex.js", "duplex.mjs"];
 
