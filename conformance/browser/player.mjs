@@ -26,7 +26,8 @@ export function play() {
     note,
     enter(url, options) {
       socket = io(url, { reconnectionDelay: 100, reconnectionDelayMax: 300, forceNew: true, ...options });
-      socket.onAny((...event) => note.events.push(pack(event)));
+      socket.onAny((...event) => note.events.push(pack(event.filter((each) => typeof each !== 'function'))));
+      socket.on('ready?', (...args) => args.pop()('yes', new Uint8Array([0, 255]), args.length));
       socket.on('connect', () => note.states.push('connected'));
       socket.on('disconnect', (reason) => note.states.push(`disconnected: ${reason}`));
       socket.on('connect_error', ({ message, data }) => note.states.push(`refused: ${message}${data ? ` (${data.code})` : ''}`));

@@ -107,6 +107,19 @@ function messages(way) {
     assert.deepEqual(last.args[1].parts[2], 'AP8eNA==', 'for JSON they are base64');
   });
 
+  test('what a client broadcasts it does not get itself, and what the backend asks it answers', async (t) => {
+    const channel = fresh();
+    const [ada, ben] = [await way.enter(t), await way.enter(t)];
+    for (const player of [ada, ben]) await player.call('$subscribe', channel);
+    await ada.call('$broadcast', channel, 'say', 'to the others');
+    await ada.call('$publish', channel, 'say', 'to all');
+    const body = JSON.stringify({ channel, event: 'ready?', args: [1, 'two'], timeout_ms: 9000 });
+    const told = await (await fetch(`${url}/api/v1/request`, { method: 'POST', body })).json();
+    assert.deepEqual([told.expected, told.received, told.replies.map(({ args }) => args)], [2, 2, [['yes', 'AP8=', 2], ['yes', 'AP8=', 2]]]);
+    await ada.gets(['say', 'to all'], ['ready?', 1, 'two']);
+    await ben.gets(['say', 'to the others'], ['say', 'to all'], ['ready?', 1, 'two']);
+  });
+
   test('an acknowledgement says what was done, or why not', async (t) => {
     const ada = await way.enter(t);
     const channel = fresh();

@@ -38,6 +38,8 @@ class Player:
     def __init__(self, transports):
         self._transports = transports
         self._notes = Notes()
+        # What it acknowledges events with, by their names.
+        self.answers = {}
 
     def connect(self, url, *, namespaces=("/",), auth=None):
         for namespace in namespaces:
@@ -50,6 +52,7 @@ class Player:
     def _note(self, namespace, event, *args):
         kind = event if event in ("connect", "connect_error", "disconnect") else "event"
         self._notes.add((namespace, kind), args if kind != "event" else (event, *args))
+        return self.answers.get(event)
 
     def is_connected(self, namespace="/"):
         """It was told so once more."""
@@ -140,7 +143,7 @@ class Asyncio(Player):
 
     def _handler(self, namespace, *event):
         async def handle(*args):
-            self._note(namespace, *event, *args)
+            return self._note(namespace, *event, *args)
 
         return handle
 

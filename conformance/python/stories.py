@@ -127,6 +127,30 @@ def sends_bytes_that_a_client_of_json_gets_as_base64(play, way):
     check.assertEqual((publication["event"], publication["data"]), ("file", {"raw": "AP8eNA=="}))
 
 
+def does_not_get_what_it_broadcasts_itself(play, way):
+    channel = fresh()
+    ada, bob = play.enter(), play.enter()
+    for player in (ada, bob):
+        player.call("$subscribe", channel)
+    check.assertEqual(ada.call("$broadcast", channel, "say", "to the others", b"\x00")["offset"], 1)
+    ada.call("$publish", channel, "say", "to all")
+    check.assertEqual(ada.next(), ("say", "to all"))
+    check.assertEqual([bob.next(), bob.next()], [("say", "to the others", b"\x00"), ("say", "to all")])
+
+
+def answers_what_the_backend_asks(play, way):
+    channel = fresh()
+    ada, bob = play.enter(), play.enter(namespaces=("/", "/chat"))
+    for player, answer in ((ada, ("by ada", {"raw": b"\x00\xff"})), (bob, "by bob")):
+        player.answers["ready?"] = answer
+        player.call("$subscribe", channel)
+    told = api(play.url, "request", {"channel": channel, "event": "ready?", "args": [1, "two"], "timeout_ms": 9000})
+    check.assertEqual((told["expected"], told["received"]), (2, 2))
+    check.assertEqual(sorted((reply["args"] for reply in told["replies"]), key=str), [["by ada", {"raw": "AP8="}], ["by bob"]])
+    for player in (ada, bob):
+        check.assertEqual(player.next(), ("ready?", 1, "two"))
+
+
 def gets_the_missed_ones_when_it_subscribes_from_a_position(play, way):
     channel = fresh()
     position = play.publishes(channel, "seen")
