@@ -400,6 +400,7 @@ async fn ticks(site: Rc<Site>) {
         let now = Instant::now();
         site.shard.tick(clock.advance(now));
         site.recoveries.sweep(now);
+        site.engines.sweep(now);
     }
 }
 

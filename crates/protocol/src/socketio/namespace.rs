@@ -7,8 +7,10 @@ const NAME_BYTES_MAX: usize = 128;
 
 /// A Socket.IO namespace. In `/` channels have their whole names; `/chat` has those of the channel namespace `chat`, and
 /// leaves that out: its room `lobby` is the channel `chat:lobby`.
+///
+/// `None` is `/`, so that nearly all clients need no memory for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Namespace(Arc<str>);
+pub struct Namespace(Option<Arc<str>>);
 
 impl Namespace {
     /// The namespace that every client knows.
@@ -16,20 +18,22 @@ impl Namespace {
 
     /// The namespace with this name; `None` if there can be none.
     pub fn parse(name: &str) -> Option<Self> {
-        let fits = name.len() <= NAME_BYTES_MAX && !name.contains([':', ',']);
-        let namespace = Self(name.into());
-        let is_right = name == Self::ROOT || (name.starts_with('/') && namespace.channel("x").is_ok());
-        (fits && is_right).then_some(namespace)
+        if name == Self::ROOT {
+            return Some(Self(None));
+        }
+        let fits = name.len() <= NAME_BYTES_MAX && name.starts_with('/') && !name.contains([':', ',']);
+        let namespace = fits.then(|| Self(Some(name.into())))?;
+        namespace.channel("x").is_ok().then_some(namespace)
     }
 
     /// Its name, with the slash.
     pub fn name(&self) -> &str {
-        &self.0
+        self.0.as_deref().unwrap_or(Self::ROOT)
     }
 
     /// Whether it is `/`.
     pub fn is_root(&self) -> bool {
-        &*self.0 == Self::ROOT
+        self.0.is_none()
     }
 
     /// The channel that is called `room` in it.
@@ -37,9 +41,9 @@ impl Namespace {
     /// # Errors
     /// There can be no such channel.
     pub fn channel(&self, room: &str) -> Result<ChannelName, NameError> {
-        if self.is_root() || room.is_empty() {
-            return ChannelName::parse(room);
+        match &self.0 {
+            Some(name) if !room.is_empty() => ChannelName::parse(&format!("{}:{room}", &name[1..])),
+            _ => ChannelName::parse(room),
         }
-        ChannelName::parse(&format!("{}:{room}", &self.0[1..]))
     }
 }

@@ -424,6 +424,10 @@ impl Protocol for Socket {
             Some(asked) => self.asked.swap_remove(asked).reply,
             None => Reply::OnError("$subscribe".into()),
         };
+        if self.asked.is_empty() {
+            // Nearly always nothing is under way, and then it takes no memory either.
+            self.asked = Vec::new();
+        }
         match answer {
             Answer::Refused(refusal) => self.reply(&reply, Err(&refusal), steps),
             Answer::Called { payload } => {

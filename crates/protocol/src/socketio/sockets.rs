@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use duplex_core::Frame;
 
 use super::packet::{Breach, Kind, Packet, unpack};
-use super::{Dialect, Form};
+use super::{Dialect, Form, Namespace};
 
 /// Most namespaces of one connection.
 const NAMESPACES_MAX: usize = 16;
@@ -20,7 +20,8 @@ pub struct Sockets {
     dialect: Dialect,
     /// What the client writes, once it has written something.
     form: Option<Form>,
-    connected: Vec<(Lane, Box<str>)>,
+    /// With the names of their namespaces; that of `/` takes no memory.
+    connected: Vec<(Lane, Cow<'static, str>)>,
     lanes: u32,
     /// For whom attachments are still to come, and how many.
     awaited: Option<(Lane, usize)>,
@@ -124,7 +125,13 @@ impl Sockets {
     /// A socket for a namespace that the client need not ask for.
     pub fn join(&mut self, namespace: &str) -> Lane {
         self.lanes = self.lanes.wrapping_add(1);
-        self.connected.push((Lane(self.lanes), self.key(namespace).into()));
+        let name = match self.key(namespace) {
+            Namespace::ROOT => Cow::Borrowed(Namespace::ROOT),
+            name => Cow::Owned(name.to_owned()),
+        };
+        // Nearly always it is the only one.
+        self.connected.reserve_exact(1);
+        self.connected.push((Lane(self.lanes), name));
         Lane(self.lanes)
     }
 

@@ -339,7 +339,9 @@ impl Namespaces {
         let link = Lane::new(connection, lane.0);
         let encoding = encoding(self.version, Shape { form, within, stamp });
         let key = site.shard.open(Opening { link, protocol, encoding, identity: None, client, trail });
-        self.open.borrow_mut().push(Open { number: lane.0, key, pid: secret });
+        let mut open = self.open.borrow_mut();
+        open.reserve_exact(1);
+        open.push(Open { number: lane.0, key, pid: secret });
     }
 
     /// In version 2 of Socket.IO a namespace has a query in place of `auth`.

@@ -1,7 +1,7 @@
 //! An Engine.IO session: one connection to a client, whatever carries it, and the engine's sessions that share it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -138,7 +138,7 @@ impl Connection {
         };
         connection.own.set(Some(site.shard.open(opening)));
         if upper == Upper::SocketIo {
-            tokio::task::spawn_local(expect_client(Rc::downgrade(&connection)));
+            site.engines.expect(&connection, Duration::from_millis(site.live().settings.connect_ms.into()));
         }
         connection
     }
@@ -164,6 +164,13 @@ impl Connection {
         match self.state.get() {
             State::Stranger => live.sockets.first_message_bytes.min(live.bodies.bytes_max),
             _ => live.bodies.bytes_max,
+        }
+    }
+
+    /// Whoever is in no namespace when the time for that is over is closed.
+    pub fn be_someone(&self) {
+        if self.state.get() == State::Stranger {
+            self.close(&CloseReason::STALE, "");
         }
     }
 
@@ -554,17 +561,6 @@ impl Connection {
             self.probe.take();
             self.conversation.borrow_mut().probe_ended();
         }
-    }
-}
-
-/// Whoever is in no namespace when the time for that is over is closed.
-async fn expect_client(connection: Weak<Connection>) {
-    let Some(connect_ms) = connection.upgrade().map(|it| it.site.live().settings.connect_ms) else { return };
-    tokio::time::sleep(Duration::from_millis(connect_ms.into())).await;
-    if let Some(connection) = connection.upgrade()
-        && connection.state.get() == State::Stranger
-    {
-        connection.close(&CloseReason::STALE, "");
     }
 }
 
