@@ -8,8 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use duplex_core::{
-    Action, Answer, Audience, BrokerError, Call, ChannelName, ClientId, Command, Detail, Draft, Emission,
-    ErrorCode, Extent, Identity, Page, Past, Publication, Refusal, Said, Spent, Ticket,
+    Action, Answer, Audience, BrokerError, Budget, Call, ChannelName, ClientId, Command, Detail, Draft,
+    Emission, ErrorCode, Extent, Identity, Page, Past, Publication, Refusal, Said, Spent, Ticket,
 };
 
 use crate::connect::Stage;
@@ -141,12 +141,14 @@ impl Shard {
         let State { sessions, now_ms, .. } = &mut *self.state.borrow_mut();
         let Some(session) = sessions.live(key) else { return Ok(()) };
         let namespace = Arc::as_ptr(policy) as usize;
-        let known = session.publications.iter().position(|(known, _)| *known == namespace);
+        let publications = session.publications.get_or_insert_default();
+        let known = publications.iter().position(|(known, _)| *known == namespace);
         let known = known.unwrap_or_else(|| {
-            session.publications.push((namespace, Default::default()));
-            session.publications.len() - 1
+            let another = std::mem::take(publications).into_iter().chain([(namespace, Budget::default())]);
+            *publications = another.collect();
+            publications.len() - 1
         });
-        match session.publications[known].1.spend(1, rate, *now_ms) {
+        match publications[known].1.spend(1, rate, *now_ms) {
             Spent::Within => Ok(()),
             Spent::Over => {
                 let message =

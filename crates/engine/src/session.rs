@@ -59,8 +59,9 @@ pub(crate) struct Session {
     pub lag: Option<Box<Lag>>,
     /// Where what it is sent is noted, if it may come back by naming one publication.
     pub trail: Option<Rc<Trail>>,
-    /// What it may still publish in namespaces that limit it, which are told apart by where their policies lie.
-    pub publications: Vec<(usize, Budget)>,
+    /// What it may still publish in namespaces that limit it, which are told apart by where their policies lie. There only
+    /// once it has published in such.
+    pub publications: Option<Box<[(usize, Budget)]>>,
 }
 
 /// Whether it is known who the client is.

@@ -126,13 +126,19 @@ impl Shard {
         })
     }
 
+    /// Makes room for so many sessions. The memory for it is taken when they come; without room they would be moved, all at
+    /// once, and where they were would be kept for a while.
+    pub fn reserve(&self, sessions: usize) {
+        self.state.borrow_mut().sessions.0.reserve(sessions);
+    }
+
     /// From now on these settings and policies hold, also for those who are connected.
     pub fn reconfigure(&self, settings: Settings, namespaces: Arc<Namespaces>) {
         let state = &mut *self.state.borrow_mut();
         state.outboxes.set(&settings, self.node.shards().count());
         state.hub.set_policies(|name| namespaces.of(name).ok().cloned());
         // What was spent was counted against the policies before.
-        state.sessions.0.iter_mut().for_each(|(_, session)| session.publications.clear());
+        state.sessions.0.iter_mut().for_each(|(_, session)| session.publications = None);
         self.settings.set(settings);
         *self.namespaces.borrow_mut() = namespaces;
     }
@@ -434,7 +440,7 @@ impl State {
             in_flight: 0,
             lag: None,
             trail,
-            publications: Vec::new(),
+            publications: None,
         });
         key
     }

@@ -31,6 +31,8 @@ const WAITING_ERRANDS_MAX: usize = 1_024;
 const WAITING_SOCKETS_MAX: usize = 1_024;
 /// File descriptors that are not for connections: event loops, logs, the listener.
 const FILES_RESERVED: usize = 64;
+/// Sessions that a shard has room for from the start, at most.
+const SESSIONS_RESERVED_MAX: usize = 1 << 17;
 /// How often a shard looks at its deadlines.
 const TICK: Duration = Duration::from_millis(100);
 /// How often expired history is dropped.
@@ -276,9 +278,12 @@ impl Parts {
             presence: self.broker.clone(),
             backend: Arc::clone(&self.backend),
         };
+        let shard = Shard::new(id, ground.clone(), live.settings, Arc::clone(&live.namespaces));
+        // Some connections have two sessions.
+        shard.reserve((2 * self.places.limit() / self.node.shards().count()).min(SESSIONS_RESERVED_MAX));
         Rc::new(Site {
             id,
-            shard: Shard::new(id, ground.clone(), live.settings, Arc::clone(&live.namespaces)),
+            shard,
             ground,
             authority: Arc::clone(&self.authority),
             places: Arc::clone(&self.places),

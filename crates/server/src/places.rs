@@ -89,6 +89,11 @@ impl Places {
         self.connections.load(Relaxed)
     }
 
+    /// How many connections there may be.
+    pub fn limit(&self) -> usize {
+        self.limits().connections.node
+    }
+
     /// How many were turned away.
     pub fn refused(&self) -> &Refused {
         &self.refused

@@ -59,10 +59,8 @@ pub struct Socket {
     asked: Vec<Asked>,
     /// The last ticket given.
     tickets: u64,
-    /// What the application asked, and the ack id by which the client answers.
-    requests: VecDeque<(u64, RequestId)>,
-    /// Ack ids given.
-    acks: u64,
+    /// There only once the application has asked something.
+    requests: Option<Box<Requests>>,
     partial: Option<Box<Partial>>,
 }
 
@@ -82,6 +80,15 @@ struct Greeting {
     pid: Option<Box<str>>,
     /// Channels in which it is not back yet.
     awaited: usize,
+}
+
+/// What the application asked.
+#[derive(Debug, Default)]
+struct Requests {
+    /// Those that are not answered, and the ack id by which the client answers.
+    open: VecDeque<(u64, RequestId)>,
+    /// Ack ids given.
+    acks: u64,
 }
 
 /// Something that was asked for the client.
@@ -140,8 +147,7 @@ impl Socket {
             stage,
             asked: Vec::new(),
             tickets: 0,
-            requests: VecDeque::new(),
-            acks: 0,
+            requests: None,
             partial: None,
         }
     }
@@ -265,8 +271,9 @@ impl Socket {
     /// The client answers what the application asked. What it was not asked, or has answered, is passed over, as the official
     /// server does.
     fn answered(&mut self, id: Option<u64>, arguments: &Arguments, steps: &mut Steps) {
-        let place = self.requests.iter().position(|(ack, _)| Some(*ack) == id);
-        let Some((_, request)) = place.and_then(|place| self.requests.remove(place)) else { return };
+        let Some(Requests { open, .. }) = self.requests.as_deref_mut() else { return };
+        let place = open.iter().position(|(ack, _)| Some(*ack) == id);
+        let Some((_, request)) = place.and_then(|place| open.remove(place)) else { return };
         if let Ok(args) = arguments.all() {
             steps.push_back(Step::Reply(request, args));
         }
@@ -449,13 +456,15 @@ impl Protocol for Socket {
         if !matches!(self.stage, Stage::Connected(_)) {
             return Able::No;
         }
+        let Requests { open, acks } = &mut **self.requests.get_or_insert_default();
         // An answer to the oldest would not be waited for any more.
-        if self.requests.len() == REQUESTS_MAX {
-            self.requests.pop_front();
+        if open.len() == REQUESTS_MAX {
+            open.pop_front();
         }
-        self.requests.push_back((self.acks, request));
-        self.send_with(Kind::Event, Some(self.acks), event::arguments(event, payload), steps);
-        self.acks += 1;
+        let ack = *acks;
+        *acks += 1;
+        open.push_back((ack, request));
+        self.send_with(Kind::Event, Some(ack), event::arguments(event, payload), steps);
         Able::Yes
     }
 

@@ -102,10 +102,8 @@ pub(super) fn no_bundle() -> Response<Body> {
 /// The namespaces of one connection.
 pub(crate) struct Namespaces {
     version: Version,
-    /// The token in the request, for namespaces to which the client shows none.
-    token: Option<Box<str>>,
-    /// Channels of the request, for the first connect to `/`.
-    channels: RefCell<Vec<ChannelName>>,
+    /// What stood in the request, if something did.
+    request: RefCell<Option<Box<FromRequest>>>,
     sockets: RefCell<Sockets>,
     open: RefCell<Vec<Open>>,
     attachments: Attachments,
@@ -118,6 +116,14 @@ pub(crate) enum Then {
     Await,
     /// They broke the protocol, and would again.
     Forget,
+}
+
+/// What stands in the query of a connection's first request.
+struct FromRequest {
+    /// For namespaces to which the client shows none.
+    token: Option<Box<str>>,
+    /// For the first connect to `/`.
+    channels: Vec<ChannelName>,
 }
 
 /// A socket that is there.
@@ -148,10 +154,11 @@ enum Watch {
 
 impl Namespaces {
     pub fn new(version: Version, token: Option<&str>, channels: Vec<ChannelName>) -> Self {
+        let is_there = token.is_some() || !channels.is_empty();
+        let request = is_there.then(|| Box::new(FromRequest { token: token.map(Into::into), channels }));
         Self {
             version,
-            token: token.map(Into::into),
-            channels: channels.into(),
+            request: RefCell::new(request),
             sockets: RefCell::new(Sockets::new(dialect(version))),
             open: RefCell::default(),
             attachments: Attachments::default(),
@@ -272,8 +279,16 @@ impl Namespaces {
         };
         let Auth { token, pid, offset } = auth;
         let token = token.map(|token| token.as_ref().into());
-        let token = token.or(shown.map(Into::into)).or_else(|| self.token.clone());
-        let channels = if namespace.is_root() { self.channels.take() } else { Vec::new() };
+        let mut request = self.request.borrow_mut();
+        let (token_of_request, channels) = match request.as_deref_mut() {
+            Some(FromRequest { token, channels }) if namespace.is_root() => {
+                (token.clone(), std::mem::take(channels))
+            }
+            Some(FromRequest { token, .. }) => (token.clone(), Vec::new()),
+            None => (None, Vec::new()),
+        };
+        drop(request);
+        let token = token.or(shown.map(Into::into)).or(token_of_request);
         let hello = serde_json::from_str(said).ok().and_then(|hello| Json::check(hello).ok());
         let introduction = Introduction { token, hello, channels, pid: None, returning: None };
         let last = offset.map(|offset| parse_stamp(&offset));

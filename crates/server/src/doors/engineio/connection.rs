@@ -23,6 +23,7 @@ use http::StatusCode;
 use super::Posted;
 use super::frames::{body, message_frame, packet_frame};
 use super::lane::{Ending, Lane, OWN};
+use super::registry::Registry;
 use super::websocket::say;
 use crate::doors::Site;
 use crate::doors::session::Secret;
@@ -66,8 +67,21 @@ pub(crate) struct Connection {
     own: Cell<Option<SessionKey>>,
     /// `None` over Echo.
     pub namespaces: Option<Box<Namespaces>>,
+    /// What goes with it, if something does.
+    belongings: RefCell<Option<Box<Belongings>>>,
+}
+
+/// What a connection holds for as long as it lasts.
+struct Belongings {
     secret: Option<Secret>,
+    engines: Rc<Registry>,
     _place: Option<AddressPlace>,
+}
+
+impl Drop for Belongings {
+    fn drop(&mut self) {
+        self.secret.inspect(|secret| self.engines.remove(secret));
+    }
 }
 
 /// What carries a connection now.
@@ -103,6 +117,9 @@ impl Connection {
             Upper::Echo => None,
             Upper::SocketIo => Some(Box::new(Namespaces::new(version, token.as_deref(), channels))),
         };
+        let has_some = secret.is_some() || place.is_some();
+        let belongings =
+            has_some.then(|| Belongings { secret, engines: Rc::clone(&site.engines), _place: place });
         let connection = Rc::new(Self {
             site: Rc::clone(site),
             conversation: RefCell::new(Conversation::new(version, transport)),
@@ -113,8 +130,7 @@ impl Connection {
             reason: Cell::default(),
             own: Cell::default(),
             namespaces,
-            secret,
-            _place: place,
+            belongings: RefCell::new(belongings.map(Box::new)),
         });
         let link = Lane::new(&connection, OWN);
         let opening = match upper {
@@ -218,9 +234,7 @@ impl Connection {
         if self.state.replace(State::Over) == State::Over {
             return;
         }
-        if let Some(secret) = &self.secret {
-            self.site.engines.remove(secret);
-        }
+        self.belongings.take();
         if let Some(namespaces) = &self.namespaces {
             let then = if self.reason.get().is_some_and(is_fault) { Then::Forget } else { Then::Await };
             namespaces.over(&self.site, then);
@@ -304,7 +318,10 @@ impl Connection {
                 return Written::All;
             }
         };
-        self.writing.set((written == Written::Blocked).then_some(number));
+        let writing = (written == Written::Blocked).then_some(number);
+        if self.writing.get() != writing {
+            self.writing.set(writing);
+        }
         if (number, written, self.state.get()) == (OWN, Written::All, State::Closing) {
             self.state.set(State::Left);
         }

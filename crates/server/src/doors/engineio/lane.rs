@@ -47,7 +47,8 @@ impl Lane {
 
     /// Nothing waits any more, or it will never go out.
     fn end(&self) {
-        if let Stage::Closing(ending) = self.stage.replace(Stage::Ended) {
+        if let Stage::Closing(ending) = self.stage.get() {
+            self.stage.set(Stage::Ended);
             self.connection.end_later(self.number, ending);
         }
     }
