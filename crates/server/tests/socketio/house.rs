@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use duplex::Options;
 
 use crate::support::neighbour::Neighbour;
-use crate::support::{Levels, Running, start};
+use crate::support::{Levels, Running, eventually, start};
 
 pub struct House {
     pub server: Running,
@@ -35,20 +35,27 @@ impl House {
         let tried = catch_unwind(AssertUnwindSafe(|| {
             act(address);
             self.neighbour.check();
-            self.server.settle(BASELINE);
+            self.settle();
         }));
         if let Err(panic) = tried {
             self.wrong.push(format!("{}: {}", name.into(), message(&*panic)));
             self.neighbour = Neighbour::join(address);
-            self.server.settle(BASELINE);
         }
+    }
+
+    /// Waits until there is only the neighbour. That its connection is the only one, too, is looked at in the end.
+    fn settle(&self) {
+        let gauges = self.server.gauges();
+        let now = || (gauges.sessions(), gauges.subscriptions());
+        eventually(|| format!("nothing is left, now {:?}", now()), || now() == (1, 1));
     }
 
     /// Fails with all that was wrong.
     pub fn judge(mut self) {
         self.neighbour.check();
-        let Self { wrong, tried, .. } = self;
+        let Self { wrong, tried, server, .. } = &self;
         assert!(wrong.is_empty(), "{} of {tried} rows:\n{}", wrong.len(), wrong.join("\n"));
+        server.settle(BASELINE);
     }
 }
 

@@ -11,6 +11,8 @@ mod upgrade;
 mod closing;
 mod connect;
 mod packets;
+mod events;
+mod poison;
 
 use duplex::{Options, Settings};
 
