@@ -241,6 +241,7 @@ impl Connection {
         }
         self.own(|shard, key| shard.ended(key));
         self.abort();
+        self.carrier.replace(Carrier::Nothing);
     }
 
     /// Cuts what carries it.
@@ -254,7 +255,11 @@ impl Connection {
                 link.refuse(StatusCode::BAD_REQUEST, Refused::UnknownSession.json().into());
             }
             Carrier::Poll(link) => self.answer_poll(&link, &mut queue_of("1")),
-            Carrier::WebSocket(link) => link.abort(),
+            Carrier::WebSocket(link) => {
+                link.abort();
+                // Its task says when it has ended, and then the connection has.
+                *self.carrier.borrow_mut() = Carrier::WebSocket(link);
+            }
         }
         if let Some(link) = self.probe.take() {
             link.abort();
