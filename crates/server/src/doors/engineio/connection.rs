@@ -1,7 +1,7 @@
 //! An Engine.IO session: one connection to a client, whatever carries it, and the engine's sessions that share it.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -522,24 +522,24 @@ impl Connection {
     /// A WebSocket has come for a connection that is polled.
     pub fn begin_probe(self: &Rc<Self>, link: Rc<WebSocketLink>) -> Result<(), Refused> {
         self.conversation.borrow_mut().probe()?;
-        *self.probe.borrow_mut() = Some(Rc::clone(&link));
-        let connection = Rc::clone(self);
-        tokio::task::spawn_local(async move { connection.release_polls(&link).await });
+        let (connection, tried) = (Rc::clone(self), Rc::downgrade(&link));
+        *self.probe.borrow_mut() = Some(link);
+        tokio::task::spawn_local(async move { connection.release_polls(tried).await });
         Ok(())
     }
 
-    /// While a WebSocket is tried, polls are answered, and it may not take for ever.
-    async fn release_polls(&self, link: &Rc<WebSocketLink>) {
+    /// While a WebSocket is tried, polls are answered, and it may not take for ever. One that has ended is not kept open by that.
+    async fn release_polls(&self, tried: Weak<WebSocketLink>) {
         let mut passed = Duration::ZERO;
-        while passed < PROBE_TIMEOUT {
+        loop {
             tokio::time::sleep(NOOP_INTERVAL).await;
             passed += NOOP_INTERVAL;
-            if !self.is_tried(link) {
-                return;
+            match tried.upgrade().filter(|link| self.is_tried(link)) {
+                None => return,
+                Some(link) if passed >= PROBE_TIMEOUT => return link.abort(),
+                Some(_) => self.release_poll(),
             }
-            self.release_poll();
         }
-        link.abort();
     }
 
     fn is_tried(&self, link: &Rc<WebSocketLink>) -> bool {
