@@ -31,12 +31,12 @@ fn a_client_that_closes_its_websocket_is_gone() {
             wire.send_frame(Opcode::Close, payload);
             let end = wire.until_end();
             assert!(matches!(end[..], [Incoming::Close(..)]), "{end:?}");
-            drop(wire);
-            server.settle(GONE);
+            eventually(|| "it is gone".to_owned(), || server.gauges().sessions() == 0);
         }
         opened(server.address, target).reset();
-        server.settle(GONE);
+        eventually(|| "it is gone".to_owned(), || server.gauges().sessions() == 0);
     }
+    server.settle(GONE);
 }
 
 #[test]
@@ -159,6 +159,23 @@ fn a_websocket_gets_what_waits_for_it_and_then_a_close_frame_without_a_status() 
     assert_eq!(wire.until_end(), [text("4a"), text("4b"), text("4c"), close]);
     drop(wire);
     server.settle(GONE);
+}
+
+#[test]
+fn who_does_not_answer_a_close_frame_is_cut_and_forgotten() {
+    let server = start(options());
+    for target in [ECHO_WS, IO_WS] {
+        let mut wire = opened(server.address, target);
+        wire.send_text("abc");
+        assert_eq!(wire.next(), Incoming::Close(None, String::new()));
+        assert_eq!(wire.next(), Incoming::End);
+        eventually(|| "it is forgotten".to_owned(), || server.gauges().sessions() == 0);
+    }
+    let mut io = Io::connect(server.address);
+    io.join("/chat,");
+    io.send("4abc");
+    assert_eq!([io.next(), io.next()], [Incoming::Close(None, String::new()), Incoming::End]);
+    eventually(|| "all of it is forgotten".to_owned(), || server.gauges().sessions() == 0);
 }
 
 #[test]

@@ -110,8 +110,11 @@ fn an_ack_has_one_argument_and_the_id_that_was_given() {
     io.is_well("");
 }
 
+/// Attachments.
+type Parts = &'static [&'static [u8]];
+
 /// What a publisher sends, with its attachments, and what subscribers get.
-const BINARY: [(&str, &[&[u8]], &str, &[&[u8]]); 7] = [
+const BINARY: [(&str, Parts, &str, Parts); 7] = [
     (
         r#"1-["$publish","chat:a","pic",{"_placeholder":true,"num":0}]"#,
         &[&[1, 2, 3]],

@@ -13,6 +13,9 @@ mod connect;
 mod packets;
 mod events;
 mod poison;
+mod leaving;
+mod version2;
+mod hostile;
 
 use duplex::{Options, Settings};
 
