@@ -138,6 +138,22 @@ fn what_waits_comes_on_a_websocket_before_it_is_closed() {
 }
 
 #[test]
+fn what_comes_behind_a_breach_is_not_carried_out() {
+    let server = start(options());
+    let mut hearer = Io::subscribe(server.address, "news");
+    let mut io = Io::connect(server.address);
+    let frames =
+        [r#"42["$publish","news","before"]"#, "4abc", r#"42["$publish","news","behind"]"#, "40/chat,"];
+    io.wire.send(&frames.map(|frame| client_frame(0x81, frame.as_bytes())).concat());
+    io.is_closed();
+    let mut polled = Polled::connect(server.address);
+    polled.post(frames.join("\u{1e}").as_bytes());
+    say(server.address, "news", "marker");
+    let came = [hearer.text(), hearer.text(), hearer.text()];
+    assert_eq!(came, [r#"42["before"]"#, r#"42["before"]"#, r#"42["message","marker"]"#]);
+}
+
+#[test]
 fn a_client_that_never_asks_again_is_waited_for_for_a_while_only() {
     let server = start(options());
     let mut client = Polled::open(server.address, IO);

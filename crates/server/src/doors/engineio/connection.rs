@@ -194,6 +194,11 @@ impl Connection {
         self.state.get() == State::Over
     }
 
+    /// Whether it is closed, and nothing is carried out for the client any more.
+    pub fn is_leaving(&self) -> bool {
+        !matches!(self.state.get(), State::Stranger | State::Admitted)
+    }
+
     /// Calls `act` with the connection's own session.
     fn own(&self, act: impl FnOnce(&Rc<duplex_engine::Shard>, SessionKey)) {
         if let Some(key) = self.own.get() {
@@ -498,6 +503,7 @@ impl Connection {
 
     fn message(self: &Rc<Self>, frame: Frame<'_>) {
         match &self.namespaces {
+            Some(_) if self.is_leaving() => {}
             Some(namespaces) => namespaces.receive(self, frame),
             None => self.own(|shard, key| shard.receive(key, frame)),
         }
