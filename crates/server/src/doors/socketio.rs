@@ -209,6 +209,12 @@ impl Namespaces {
     pub fn receive(&self, connection: &Rc<Connection>, frame: Frame<'_>) {
         let shard = &connection.site.shard;
         let routed = self.sockets.borrow_mut().route(frame);
+        if !matches!(routed, Ok(Routed::Message(..))) {
+            connection.noted(|_, _| {});
+            if connection.is_leaving() {
+                return;
+            }
+        }
         match routed {
             Err(breach) => connection.close(&CloseReason::BAD_REQUEST, &breach.to_string()),
             Ok(Routed::Message(lane, frame)) => {

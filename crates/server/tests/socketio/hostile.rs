@@ -549,3 +549,30 @@ fn what_a_websocket_must_not_send_closes_it_with_what_is_wrong() {
     });
     house.judge();
 }
+
+#[test]
+fn a_client_that_connects_without_end_is_closed() {
+    let slow = Rate { per_second: 50, burst: 50 };
+    let settings = Settings { messages: slow, close_ms: 300, ..options().settings };
+    let server = start(Options { settings, ..options() });
+    for packets in [&["40/a:b,"][..], &["40/chat,", "41/chat,"]] {
+        let mut io = Io::connect(server.address);
+        (0..100).for_each(|_| packets.iter().for_each(|packet| io.send(packet)));
+        io.send(r#"427["nobody"]"#);
+        let mut answers = 0;
+        loop {
+            match io.next() {
+                Incoming::Text(answer) if answer.starts_with("437") => {
+                    panic!("{packets:?}: all of it was taken")
+                }
+                Incoming::Text(_) => answers += 1,
+                end => {
+                    assert_eq!(end, Incoming::Close(None, String::new()));
+                    break;
+                }
+            }
+        }
+        assert!(answers <= 55, "{packets:?}: {answers} answers");
+    }
+    server.settle(Levels::of(0, 0));
+}

@@ -490,8 +490,8 @@ impl Connection {
         }
     }
 
-    /// A packet that says nothing counts as a message, too.
-    fn noted(&self, act: impl FnOnce(&Rc<duplex_engine::Shard>, SessionKey)) {
+    /// A packet that says nothing, or is for no socket, counts as a message, too.
+    pub fn noted(&self, act: impl FnOnce(&Rc<duplex_engine::Shard>, SessionKey)) {
         match &self.namespaces {
             Some(_) => self.own(|shard, key| {
                 shard.receive(key, Frame::Text(""));
