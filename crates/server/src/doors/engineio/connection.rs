@@ -271,6 +271,16 @@ impl Connection {
         }
     }
 
+    /// Nobody is at the other end: its clients leave their channels now, not when the WebSocket is given up.
+    fn leave_later(self: &Rc<Self>) {
+        let connection = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            if let Some(namespaces) = &connection.namespaces {
+                namespaces.over(&connection.site, Then::Await);
+            }
+        });
+    }
+
     /// A session may end, as soon as the engine is not in the middle of something.
     pub fn end_later(self: &Rc<Self>, number: u32, ending: Ending) {
         let connection = Rc::clone(self);
@@ -355,6 +365,9 @@ impl Connection {
     pub fn farewell(self: &Rc<Self>, reason: &'static CloseReason, detail: &str) -> Option<Bytes> {
         self.state.set(State::Closing);
         self.reason.set(Some(reason));
+        if *reason == CloseReason::NO_PONG {
+            self.leave_later();
+        }
         match &*self.carrier.borrow() {
             Carrier::WebSocket(link) => {
                 let close = link.farewell(reason, detail)?;

@@ -14,6 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use duplex_core::ChannelName;
 use duplex_protocol::engineio::{Handshake, Refused, Transport, Version, Wanted};
 use duplex_transport::http::{Body, BodyError, Reply, content, read_body, text};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -134,9 +135,11 @@ fn handshake(site: &Site, sid: &Sid, upgrades: &[&str]) -> String {
     handshake.packet()
 }
 
-/// Channels that a request asks for. Names that cannot be are told to the client when it is there.
-fn channels(request: &Request<Incoming>) -> Vec<duplex_core::ChannelName> {
-    query::channels(request.uri().query()).ok().flatten().unwrap_or_default()
+/// Channels that a request asks for, `?channels=a,b`. The client encodes the comma. Names that cannot be are passed over: there is
+/// nobody yet who could be told.
+fn channels(request: &Request<Incoming>) -> Vec<ChannelName> {
+    let list = query::value(request.uri().query(), "channels").unwrap_or_default();
+    list.split(',').filter_map(|name| ChannelName::parse(name).ok()).collect()
 }
 
 /// A request of a session that is there, or should be.
