@@ -13,6 +13,9 @@ export const CLIENTS = {
   'socket.io-client 4 with MessagePack': { io: io4, options: { parser: msgpack } },
 };
 
+/** What a server must be told so that this client may come. */
+export const flagsFor = ({ isV2 }) => (isV2 ? { 'socketio-v2-clients': true } : {});
+
 /** The transports that a client may use on each way. */
 export const WAYS = {
   polling: ['polling'],

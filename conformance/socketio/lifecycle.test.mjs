@@ -3,12 +3,11 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Socket } from 'engine.io-client';
 import { Gate } from '../browser/gate.mjs';
-import { CLIENTS, WAYS, arrival, ask, join, open, refused, tell, transport, upgraded } from './clients.mjs';
+import { CLIENTS, WAYS, arrival, ask, flagsFor, join, open, refused, tell, transport, upgraded } from './clients.mjs';
 import { Heard, eventually, hear, next } from './hearing.mjs';
 import { fresh, numbers } from './payloads.mjs';
 import { Server, publish, shared } from './server.mjs';
 
-const V2 = { 'socketio-v2-clients': true };
 const QUICK = { 'client-heartbeat': '300ms', 'client-pong-timeout': '300ms' };
 const HEARTBEATS = 5;
 
@@ -24,7 +23,7 @@ async function works(url, socket) {
 for (const [name, client] of Object.entries(CLIENTS)) {
   for (const way of Object.keys(WAYS)) {
     describe(`${name} over ${way}`, { concurrency: 3 }, () => {
-      const flags = client.isV2 ? V2 : {};
+      const flags = flagsFor(client);
 
       for (const [signal, reason] of [['SIGKILL', /^transport (close|error)$/], ['SIGTERM', way === 'polling' ? /^transport (close|error)$/ : /^transport close$/]]) {
         test(`comes back after the server has ended by ${signal} and is there again`, async (t) => {
