@@ -70,6 +70,8 @@ export const CORE = {
     const heard = hear(socket, 'message');
     for (const room of [left, kept]) await tell(socket, '$subscribe', room);
     await publish(url, { channel: left, data: 'before' });
+    // It is published when that is answered; it is heard a little later.
+    await heard.count(1);
     assert.deepEqual(await tell(socket, '$unsubscribe', left), { channel: left });
     await publish(url, { channel: left, data: 'after' });
     await publish(url, { channel: kept, data: 'last' });
