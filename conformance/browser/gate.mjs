@@ -6,6 +6,12 @@ function join([inner, outer]) {
   outer.pipe(inner);
 }
 
+/** One that has said its end cannot be reset any more: Node would keep it open for ever. */
+function reset(socket) {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
 export class Gate {
   #target;
   #relay = net.createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
@@ -78,6 +84,6 @@ export class Gate {
   }
 
   #drop() {
-    for (const pair of [...this.#pairs]) for (const socket of pair) socket.resetAndDestroy();
+    for (const pair of [...this.#pairs]) for (const socket of pair) reset(socket);
   }
 }
