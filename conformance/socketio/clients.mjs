@@ -14,7 +14,7 @@ export const CLIENTS = {
 };
 
 /** What a server must be told so that this client may come. */
-export const flagsFor = ({ isV2 }) => (isV2 ? { 'socketio-v2-clients': true } : {});
+export const flagsFor = ({ isV2 }) => (isV2 ? { 'socketio-version-2': true } : {});
 
 /** The transports that a client may use on each way. */
 export const WAYS = {

@@ -125,6 +125,8 @@ const STORIES = {
     const { socket, heard, away } = await bring([room]);
     for (const round of numbers(3)) {
       await say(room, 'n', 2 * round);
+      // An event that comes while it closes its engine the client keeps for later without noting the offset, and so gets it twice.
+      await heard.count(2 * round + 1);
       await away(() => say(room, 'n', 2 * round + 1));
       assert.equal(socket.recovered, true);
     }

@@ -34,7 +34,7 @@ const EVERYBODY = {
     const user = fresh('user-');
     const shown = token(user);
     const main = await join(t, url, spec(shown));
-    const chat = main.io.socket(client.isV2 ? `/chat?token=${shown}` : '/chat', shows(client, shown));
+    const chat = main.io.socket('/chat', shows(client, shown));
     await connected(chat);
     const other = await join(t, url, spec(token('ada')));
     const gone = [next(main, 'disconnect'), next(chat, 'disconnect')];
