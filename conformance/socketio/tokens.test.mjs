@@ -126,6 +126,10 @@ describe('on a server that is open to nobody', () => {
     await tell(main, '$subscribe', fresh());
     assert.equal(main.io.engine.id, id);
   });
+});
+
+describe('what a token allows', () => {
+  const own = closed({});
 
   test('who joins and who leaves is told to those who are there', async (t) => {
     const ada = await join(t, own.url, { namespace: '/chat', auth: { token: token('ada', { info: { name: 'Ada' } }) } });
