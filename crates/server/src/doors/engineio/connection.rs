@@ -1,7 +1,9 @@
 //! An Engine.IO session: one connection to a client, whatever carries it, and the engine's sessions that share it.
 
+mod upgrade;
+
 use std::cell::{Cell, RefCell};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use duplex_core::{
 use duplex_engine::{Opening, SessionKey};
 use duplex_protocol::echo::Echo;
 use duplex_protocol::engineio::{
-    Bodies, Conversation, Malformed, More, Overlap, Packet, Probed, Received, Refused, Transport, Version,
+    Bodies, Conversation, Malformed, More, Overlap, Packet, Received, Refused, Transport, Version,
 };
 use duplex_protocol::socketio::{Quiet, is_fault};
 use duplex_transport::poll::PollLink;
@@ -24,16 +26,10 @@ use super::Posted;
 use super::frames::{body, message_frame, packet_frame};
 use super::lane::{Ending, Lane, OWN};
 use super::registry::Registry;
-use super::websocket::say;
 use crate::doors::Site;
 use crate::doors::session::Secret;
 use crate::doors::socketio::{Namespaces, Then};
 use crate::places::AddressPlace;
-
-/// How long a WebSocket may be tried.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often polls are answered while one is tried, so that the client can let go of polling.
-const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What is spoken over Engine.IO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -533,75 +529,6 @@ impl Connection {
             Carrier::Nothing => {}
         }
         self.over();
-    }
-}
-
-/// From polls to a WebSocket.
-impl Connection {
-    /// A WebSocket has come for a connection that is polled.
-    pub fn begin_probe(self: &Rc<Self>, link: Rc<WebSocketLink>) -> Result<(), Refused> {
-        self.conversation.borrow_mut().probe()?;
-        let (connection, tried) = (Rc::clone(self), Rc::downgrade(&link));
-        *self.probe.borrow_mut() = Some(link);
-        tokio::task::spawn_local(async move { connection.release_polls(tried).await });
-        Ok(())
-    }
-
-    /// While a WebSocket is tried, polls are answered, and it may not take for ever. One that has ended is not kept open by that.
-    async fn release_polls(&self, tried: Weak<WebSocketLink>) {
-        let mut passed = Duration::ZERO;
-        loop {
-            tokio::time::sleep(NOOP_INTERVAL).await;
-            passed += NOOP_INTERVAL;
-            match tried.upgrade().filter(|link| self.is_tried(link)) {
-                None => return,
-                Some(link) if passed >= PROBE_TIMEOUT => return link.abort(),
-                Some(_) => self.release_poll(),
-            }
-        }
-    }
-
-    fn is_tried(&self, link: &Rc<WebSocketLink>) -> bool {
-        self.probe.borrow().as_ref().is_some_and(|probe| Rc::ptr_eq(probe, link))
-    }
-
-    fn release_poll(&self) {
-        let waiting = match &*self.carrier.borrow() {
-            Carrier::Poll(link) => Some(Rc::clone(link)),
-            Carrier::Nothing | Carrier::WebSocket(_) => None,
-        };
-        if let Some(link) = waiting {
-            self.answer_poll(&link, &mut queue_of("6"));
-        }
-    }
-
-    /// A message came on the WebSocket that is tried.
-    pub fn probed(&self, link: &Rc<WebSocketLink>, frame: Frame<'_>) {
-        let packet = match frame {
-            Frame::Text(text) if self.is_tried(link) => Packet::text(text),
-            _ => Err(Malformed::Type),
-        };
-        let probed = packet.map_or(Probed::End, |packet| self.conversation.borrow_mut().probed(packet));
-        match probed {
-            Probed::Answer => {
-                say(link, "3probe");
-                self.release_poll();
-            }
-            Probed::Switch => {
-                self.probe.take();
-                self.release_poll();
-                self.carry(Carrier::WebSocket(Rc::clone(link)));
-            }
-            Probed::End => link.abort(),
-        }
-    }
-
-    /// The WebSocket that was tried is gone.
-    pub fn probe_ended(&self, link: &Rc<WebSocketLink>) {
-        if self.is_tried(link) {
-            self.probe.take();
-            self.conversation.borrow_mut().probe_ended();
-        }
     }
 }
 

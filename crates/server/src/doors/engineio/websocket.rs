@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 
 use super::connection::{Carrier, Origin};
 use super::registry::Sid;
-use super::{Connection, Upper, channels, handshake, packet_frame, refuse_upgrade};
+use super::{Connection, Upper, channels, handshake, refuse_upgrade};
 use crate::doors::{Caller, Counted, Site, find_place, later, shown_token, socket};
 
 /// The handshake of a WebSocket, without compression: the bytes of events are shared, and compressed for nobody.
@@ -168,14 +168,5 @@ impl Handler for Wired {
             true => self.connection.over(),
             false => self.connection.probe_ended(&self.link),
         }
-    }
-}
-
-/// A packet that goes out at once, on a WebSocket that is only tried.
-pub(super) fn say(link: &WebSocketLink, packet: &str) {
-    let mut queue = duplex_core::FrameQueue::default();
-    queue.push(packet_frame(packet));
-    if link.write(&mut queue) != duplex_core::Written::All {
-        link.abort();
     }
 }
