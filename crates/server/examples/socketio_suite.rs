@@ -1,6 +1,6 @@
-//! The server that the official Socket.IO test suite wants: a backend in Rust that says back what it hears.
+//! The server that the official test suites of Engine.IO and Socket.IO want: a backend in Rust that says back what it hears.
 //!
-//! `cargo run --example socketio_suite`, then run the suite: see docs/conformance.md.
+//! `cargo run --example socketio_suite`, then run the suites within a minute: see docs/conformance.md.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -21,7 +21,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 
 pub(super) use connection::{Connection, Upper};
-pub(super) use frames::{message_frame, packet_frame};
+pub(super) use frames::message_frame;
 pub(super) use lane::Lane;
 pub(crate) use registry::Registry;
 
