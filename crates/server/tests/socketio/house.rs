@@ -10,10 +10,11 @@ use crate::support::neighbour::Neighbour;
 use crate::support::{Levels, Running, eventually, start};
 
 pub struct House {
-    pub server: Running,
     neighbour: Neighbour,
     tried: usize,
     wrong: Vec<String>,
+    /// Dropped when the neighbour has gone: it would be waited for.
+    server: Running,
 }
 
 /// What there is when only the neighbour is there.
@@ -25,7 +26,7 @@ impl House {
         let mut neighbour = Neighbour::join(server.address);
         neighbour.check();
         server.settle(BASELINE);
-        Self { server, neighbour, tried: 0, wrong: Vec::new() }
+        Self { neighbour, tried: 0, wrong: Vec::new(), server }
     }
 
     /// Tries a row; what is wrong with it is noted and does not keep back others.
