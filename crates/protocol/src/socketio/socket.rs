@@ -3,9 +3,9 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use duplex_core::{
-    Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Emission, Epoch, EventName, Frame,
-    Json, Message, NameError, Payload, Position, Protocol, Recovered, Refusal, RequestId, Return, Span, Step,
-    Steps, Ticket, UserId,
+    Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Emission, Epoch, ErrorCode,
+    EventName, Frame, Json, Message, NameError, Payload, Position, Protocol, Recovered, Refusal, RequestId,
+    Return, Span, Step, Steps, Ticket, UserId,
 };
 use serde::Serialize;
 
@@ -322,7 +322,7 @@ impl Socket {
         if let Some(Returning { user: before, channels, .. }) = returning {
             if before.as_ref() != user {
                 let detail = "who comes back is another user".to_owned();
-                return steps.push_back(Step::Close(&CloseReason::INSUFFICIENT_STATE, detail));
+                return steps.push_back(Step::Close(&CloseReason::GONE, detail));
             }
             let awaited = channels.len();
             for (channel, since) in channels {
@@ -383,7 +383,7 @@ impl Socket {
             Answer::Subscribed { recovered: Recovered::All, .. } => {}
             _ => {
                 let detail = "a channel could not be recovered".to_owned();
-                return steps.push_back(Step::Close(&CloseReason::INSUFFICIENT_STATE, detail));
+                return steps.push_back(Step::Close(&CloseReason::GONE, detail));
             }
         }
         self.greet_if_back(steps);
@@ -472,20 +472,29 @@ impl Protocol for Socket {
         let Closing { reason, detail, .. } = *closing;
         match self.stage {
             Stage::Connecting(_) if *reason != CloseReason::GOING_AWAY && *reason != CloseReason::RESTART => {
-                let message = match detail {
-                    "" => reason.sentence.to_owned(),
-                    detail => format!("{}: {detail}", reason.sentence),
-                };
+                let message = full(reason, detail);
                 let refused = Refused { message: &message, data: Some(RefusedData { code: reason.code }) };
                 let form = (self.form, self.dialect);
                 steps.push_back(Step::Send(Self::refusal(self.namespace.name(), form, &refused)));
             }
             // A client that is told so stays away; one that is to come back only finds its transport closed.
             Stage::Connected(_) if reason.then == Return::Stay && !is_fault(reason) => {
+                let refusal = Refusal::new(ErrorCode::Unauthorized, full(reason, detail));
+                for Asked { reply, .. } in std::mem::take(&mut self.asked) {
+                    self.reply(&reply, Err(&refusal), steps);
+                }
                 self.send(Kind::Disconnect, None, None, steps);
             }
             Stage::Connecting(_) | Stage::Returning(_) | Stage::Connected(_) => {}
         }
+    }
+}
+
+/// Why, in words.
+fn full(reason: &CloseReason, detail: &str) -> String {
+    match detail {
+        "" => reason.sentence.to_owned(),
+        detail => format!("{}: {detail}", reason.sentence),
     }
 }
 

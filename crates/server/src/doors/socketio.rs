@@ -249,15 +249,17 @@ impl Namespaces {
         if watch.replace(Watch::Awake) == Watch::Awake {
             return;
         }
-        let connection = Rc::clone(connection);
+        let (connection, mut before) = (Rc::downgrade(connection), packets.get());
         tokio::task::spawn_local(async move {
-            while let Some(namespaces) = &connection.namespaces {
-                let before = namespaces.attachments.packets.get();
+            loop {
                 tokio::time::sleep(ATTACHMENTS_TIMEOUT).await;
+                let Some(connection) = connection.upgrade() else { return };
+                let Some(namespaces) = &connection.namespaces else { return };
                 if !namespaces.sockets.borrow().is_awaiting() {
                     return namespaces.attachments.watch.set(Watch::Asleep);
                 }
-                if namespaces.attachments.packets.get() == before {
+                let packets = namespaces.attachments.packets.get();
+                if std::mem::replace(&mut before, packets) == packets {
                     return connection
                         .close(&CloseReason::POLICY, "attachments that were announced did not come");
                 }

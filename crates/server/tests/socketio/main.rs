@@ -14,6 +14,7 @@ mod packets;
 mod events;
 mod poison;
 mod leaving;
+mod recovery;
 mod version2;
 mod hostile;
 

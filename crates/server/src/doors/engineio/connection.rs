@@ -237,12 +237,20 @@ impl Connection {
         }
         self.belongings.take();
         if let Some(namespaces) = &self.namespaces {
-            let then = if self.reason.get().is_some_and(is_fault) { Then::Forget } else { Then::Await };
-            namespaces.over(&self.site, then);
+            namespaces.over(&self.site, self.then());
         }
         self.own(|shard, key| shard.ended(key));
         self.abort();
         self.carrier.replace(Carrier::Nothing);
+    }
+
+    /// What becomes of its clients. Who breaks the protocol, or could not be given back what it had, would only come for the
+    /// same again.
+    fn then(&self) -> Then {
+        match self.reason.get() {
+            Some(reason) if is_fault(reason) || *reason == CloseReason::GONE => Then::Forget,
+            _ => Then::Await,
+        }
     }
 
     /// Cuts what carries it.
@@ -281,21 +289,13 @@ impl Connection {
     pub fn end_later(self: &Rc<Self>, number: u32, ending: Ending) {
         let connection = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            match ending {
-                Ending::Connection(_) if number == OWN => match &*connection.carrier.borrow() {
-                    // Its task goes on until the client has closed, too, and then says so.
-                    Carrier::WebSocket(_) => return,
-                    Carrier::Nothing | Carrier::Poll(_) => {}
-                },
-                Ending::Connection(reason) => return connection.close(reason, ""),
-                Ending::Session => {
-                    if let Some(namespaces) = &connection.namespaces {
-                        namespaces.ended(&connection.site, number);
-                    }
-                    return;
-                }
+            match (ending, &connection.namespaces) {
+                (Ending::Session, Some(namespaces)) => namespaces.ended(&connection.site, number),
+                (Ending::Connection(reason), _) if number != OWN => connection.close(reason, ""),
+                // The task of a WebSocket goes on until the client has closed, too, and then says so.
+                _ if connection.is_polled() => connection.over(),
+                _ => {}
             }
-            connection.over();
         });
     }
 }
@@ -372,9 +372,14 @@ impl Connection {
                     reason.code < CloseReason::RESTART.code && *reason != CloseReason::GOING_AWAY;
                 Some(if is_of_websocket { close } else { encode::close_empty() })
             }
-            Carrier::Poll(_) | Carrier::Nothing if reason.then == Return::Reconnect => {
+            // Nobody asks for anything any more.
+            Carrier::Poll(_) | Carrier::Nothing if *reason == CloseReason::NO_PONG => {
                 self.end_later(OWN, Ending::Connection(reason));
                 None
+            }
+            // What waits goes out with the next poll; when this has, too, there is no session any more.
+            Carrier::Poll(_) | Carrier::Nothing if reason.then == Return::Reconnect => {
+                Some(packet_frame("6"))
             }
             Carrier::Poll(_) => Some(packet_frame("1")),
             Carrier::Nothing => Some([packet_frame("6"), packet_frame("1")].concat().into()),

@@ -188,6 +188,10 @@ fn begin(site: &Rc<Site>, sid: Sid, transport: Transport, is_upgrade: bool, is_p
     if !is_upgrade && (transport == Transport::WebSocket || !connection.is_polled()) {
         return Begun::Refused(Refused::BadRequest);
     }
+    // To a session that is closed, only what still waits is given.
+    if connection.is_leaving() && (is_post || is_upgrade) {
+        return Begun::Refused(Refused::UnknownSession);
+    }
     if is_post && connection.begin_post().is_err() {
         return Begun::Overlapped;
     }
