@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use duplex_core::{ChannelName, ClientId, Extent, Past, Position, ShardId, UserId};
 use duplex_engine::Trail;
+use duplex_protocol::socketio::Namespace;
 use tokio::time::Instant;
 
 use super::Site;
@@ -43,6 +44,8 @@ struct State {
 
 struct Known {
     trail: Rc<Trail>,
+    /// Where it was, and only there it may come back.
+    namespace: Namespace,
     connection: Weak<Connection>,
     /// Until when it may come back, once its connection is gone.
     until: Option<Instant>,
@@ -63,8 +66,8 @@ impl Recoveries {
     }
 
     /// From now on a client may come back by this secret.
-    pub fn add(&self, secret: Secret, trail: Rc<Trail>, connection: &Rc<Connection>) {
-        let known = Known { trail, connection: Rc::downgrade(connection), until: None };
+    fn add(&self, secret: Secret, (trail, namespace): (Rc<Trail>, Namespace), connection: &Rc<Connection>) {
+        let known = Known { trail, namespace, connection: Rc::downgrade(connection), until: None };
         self.state.borrow_mut().known.insert(secret, known);
         self.lock().insert(secret, self.shard);
     }
@@ -110,10 +113,10 @@ impl Recoveries {
 
     /// Where the client of a secret stands that has seen `last`. If its old connection is still there, nobody is at the other
     /// end of it any more. It stays known here until it is back.
-    fn find(&self, secret: &Secret, last: Option<Position>) -> Option<Recalled> {
+    fn find(&self, secret: &Secret, namespace: &str, last: Option<Position>) -> Option<Recalled> {
         let (trail, connection) = {
             let state = self.state.borrow();
-            let known = state.known.get(secret)?;
+            let known = state.known.get(secret).filter(|known| known.namespace.name() == namespace)?;
             (Rc::clone(&known.trail), known.connection.upgrade())
         };
         if let Some(connection) = connection {
@@ -130,11 +133,19 @@ impl Recoveries {
 
 impl Site {
     /// Who comes back by this secret, and where it stands in its channels, if it can get everything that it missed.
-    pub(super) async fn recall(self: &Rc<Self>, secret: Secret, last: Option<Position>) -> Option<Recalled> {
+    pub(super) async fn recall(
+        self: &Rc<Self>,
+        secret: Secret,
+        namespace: &Namespace,
+        last: Option<Position>,
+    ) -> Option<Recalled> {
         let shard = self.recoveries.lock().get(&secret).copied()?;
         let recalled = match self.is_place_of(shard) {
-            true => self.recoveries.find(&secret, last),
-            false => self.ask(shard, move |site| site.recoveries.find(&secret, last))?.await.ok()?,
+            true => self.recoveries.find(&secret, namespace.name(), last),
+            false => {
+                let name = namespace.name().to_owned();
+                self.ask(shard, move |site| site.recoveries.find(&secret, &name, last))?.await.ok()?
+            }
         };
         let recalled = recalled?;
         for (channel, position) in &recalled.stands {
@@ -146,7 +157,12 @@ impl Site {
     }
 
     /// A client has come back here: it is no longer known where it was.
-    pub(super) fn came_back(self: &Rc<Self>, secret: Secret, trail: Rc<Trail>, connection: &Rc<Connection>) {
+    pub(super) fn came_back(
+        self: &Rc<Self>,
+        secret: Secret,
+        trail: (Rc<Trail>, Namespace),
+        connection: &Rc<Connection>,
+    ) {
         let before = self.recoveries.lock().get(&secret).copied();
         self.recoveries.add(secret, trail, connection);
         if let Some(before) = before.filter(|before| *before != self.id) {

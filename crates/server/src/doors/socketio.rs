@@ -218,8 +218,11 @@ impl Namespaces {
         match routed {
             Err(breach) => connection.close(&CloseReason::BAD_REQUEST, &breach.to_string()),
             Ok(Routed::Message(lane, frame)) => {
-                if let Some(key) = self.key(lane) {
-                    shard.receive(key, frame);
+                match self.key(lane) {
+                    Some(key) => shard.receive(key, frame),
+                    // It is still being found out whether it comes back.
+                    None => connection
+                        .close(&CloseReason::BAD_REQUEST, "a packet before the namespace was connected"),
                 }
                 self.watch_attachments(connection, frame);
             }
@@ -306,9 +309,11 @@ impl Namespaces {
                 let (connection, pid) = (Rc::clone(connection), Pid::parse(&pid));
                 tokio::task::spawn_local(async move {
                     let recalled = match pid {
-                        Some(pid) => {
-                            connection.site.recall(pid.secret, last).await.map(|client| (pid, client))
-                        }
+                        Some(pid) => connection
+                            .site
+                            .recall(pid.secret, &namespace, last)
+                            .await
+                            .map(|client| (pid, client)),
                         None => None,
                     };
                     if let Some(namespaces) = &connection.namespaces {
@@ -353,7 +358,7 @@ impl Namespaces {
             introduction.pid = Some(pid.to_string().into());
             (stamp, secret) = (Stamp::Offset, Some(pid.secret));
             let begun = Rc::new(Trail::new(last, stands));
-            site.came_back(pid.secret, Rc::clone(&begun), connection);
+            site.came_back(pid.secret, (Rc::clone(&begun), namespace.clone()), connection);
             trail = Some(begun);
         }
         let form_and_dialect = (form, dialect(self.version));

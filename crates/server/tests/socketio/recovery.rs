@@ -156,6 +156,10 @@ fn what_cannot_be_recovered_whole_is_a_fresh_session() {
     fresh(json!({ "pid": "../../etc", "offset": client.offset }), &client);
     fresh(json!({ "pid": client.pid, "offset": "ab.7" }), &client);
     let client = known();
+    let mut elsewhere = Io::open(server.address);
+    elsewhere.send(&format!("40/chat,{}", client.auth()));
+    assert!(!elsewhere.text().contains(&client.sid), "another namespace");
+    let client = known();
     fresh(json!({ "pid": client.pid, "offset": "\u{0}" }), &client);
     let client = known();
     (2..=5).for_each(|number| drop(say(server.address, "a", &number.to_string())));
