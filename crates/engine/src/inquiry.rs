@@ -28,7 +28,7 @@ pub enum Addressee {
 
 /// A question that is under way.
 #[derive(Debug)]
-pub struct Inquiry {
+pub(crate) struct Inquiry {
     id: RequestId,
     whom: Addressee,
     event: EventName,

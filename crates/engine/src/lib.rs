@@ -28,7 +28,7 @@ mod wheel;
 
 pub use command::{code, unix_ms, unrecoverable, within_page};
 pub use inbox::{NoRoom, Whom};
-pub use inquiry::{Addressee, Inquiry, Outcome, Reply};
+pub use inquiry::{Addressee, Outcome, Reply};
 pub use node::{Encoding, Gauges, Node, Pieces};
 pub use policy::{
     Allow, Deflate, Namespaces, Others, Overload, Policy, Recovery, Rules, UserLimited, Visibility, Who,

@@ -10,8 +10,8 @@ mod conversation;
 
 pub use conversation::{Conversation, Overlap, Probed, Received};
 pub use packet::{BINARY_V3, Malformed, Packet};
-pub use payload::{Bodies, More, PACKETS_MAX, Written};
-pub use request::{Refused, Transport, Versions, Wanted};
+pub use payload::{Bodies, More, Written};
+pub use request::{Refused, Transport, Wanted};
 
 /// The protocol's version, `EIO` in the query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::{Malformed, Packet, Version};
 /// Stands between packets in version 4.
 const SEPARATOR: u8 = 0x1e;
 /// Most packets in one body: a body of separators alone would be very many.
-pub const PACKETS_MAX: usize = 1_000;
+pub(super) const PACKETS_MAX: usize = 1_000;
 
 /// What the bodies of a session are like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

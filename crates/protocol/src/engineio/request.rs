@@ -36,14 +36,6 @@ pub enum Refused {
     UnsupportedVersion,
 }
 
-/// Which versions are spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Versions {
-    Only4,
-    Also3,
-}
-
 impl Wanted {
     /// Reads the query of a request, whose decoded parameters `parameter` gives.
     ///

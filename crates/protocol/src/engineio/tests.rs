@@ -1,3 +1,4 @@
+use super::payload::PACKETS_MAX;
 use super::*;
 
 fn body(version: Version, packets: &[Written<'_>]) -> String {

@@ -336,7 +336,7 @@ impl Namespaces {
         mut introduction: Introduction,
         (last, recalled): (Option<Position>, Option<(Pid, Recalled)>),
     ) {
-        if connection.is_over() || !self.sockets.borrow().has(lane) {
+        if connection.is_leaving() || !self.sockets.borrow().has(lane) {
             return;
         }
         let (site, form) = (&connection.site, self.sockets.borrow().form());

@@ -186,10 +186,6 @@ impl Connection {
         }
     }
 
-    pub fn is_over(&self) -> bool {
-        self.state.get() == State::Over
-    }
-
     /// Whether it is closed, and nothing is carried out for the client any more.
     pub fn is_leaving(&self) -> bool {
         !matches!(self.state.get(), State::Stranger | State::Admitted)
