@@ -1,4 +1,5 @@
 // A TCP relay in front of the server, so that a test can take the network away and give it back.
+import { once } from 'node:events';
 import net from 'node:net';
 
 function join([inner, outer]) {
@@ -86,4 +87,14 @@ export class Gate {
   #drop() {
     for (const pair of [...this.#pairs]) for (const socket of pair) reset(socket);
   }
+}
+
+/** A port that nothing listens on. */
+export async function freePort() {
+  const probe = net.createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = probe.address();
+  probe.close();
+  await once(probe, 'close');
+  return port;
 }

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
-import net from 'node:net';
 import { fileURLToPath } from 'node:url';
+import { freePort } from './gate.mjs';
 import { eventually } from './window.mjs';
 
 // These stand in server.toml, too.
@@ -19,15 +19,6 @@ export function token(user, seconds) {
   const now = Date.now() / 1000;
   const signed = `${base64url({ alg: 'HS256', typ: 'JWT' })}.${base64url({ sub: user, iat: Math.floor(now), exp: now + seconds })}`;
   return `${signed}.${createHmac('sha256', SECRET).update(signed).digest('base64url')}`;
-}
-
-async function freePort() {
-  const probe = net.createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 export class Server {

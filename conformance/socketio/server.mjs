@@ -4,9 +4,9 @@ import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { freePort } from '../browser/gate.mjs';
 import { eventually, within } from './hearing.mjs';
 
 const { DUPLEX_URL, DUPLEX_PROGRAM } = process.env;
@@ -65,15 +65,6 @@ export async function publish(url, publication) {
   const { status, answer } = await api(url, 'publish', publication);
   assert.equal(status, 200, JSON.stringify(answer));
   return answer;
-}
-
-async function freePort() {
-  const probe = net.createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  return port;
 }
 
 export class Server {
