@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use duplex::Options;
 use serde_json::Value;
 
 use crate::support::frames::Incoming;
 use crate::support::http::Response;
 use crate::support::session::shard;
 use crate::support::wire::{UPGRADE, Wire};
+use crate::support::{Levels, start};
 use duplex_websocket::Opcode;
 
 /// Where every message comes back.
@@ -251,6 +253,19 @@ impl Polled {
         assert_eq!(wire.text(), "3probe");
         wire
     }
+}
+
+/// Tells a story to a client whose requests and WebSockets come in on its session's shard, and to one for which they do not; nothing may
+/// be left of them.
+pub fn everywhere(options: &Options, story: impl Fn(&mut Polled)) {
+    let server = start(options.clone());
+    for place in PLACES {
+        let mut client = Polled::open_at(server.address, ECHO, place);
+        story(&mut client);
+        // It ends a session that is still there.
+        client.post(b"1");
+    }
+    server.settle(Levels::of(0, 0));
 }
 
 /// A Socket.IO client on a WebSocket.

@@ -5,26 +5,15 @@ use std::time::{Duration, Instant};
 use duplex::{Options, Settings};
 use duplex_websocket::Limits;
 
-use crate::client::{BAD_REQUEST, ECHO, PLACES, Place, Polled, SEPARATOR, UNKNOWN_SESSION, ask, send};
+use crate::client::{
+    BAD_REQUEST, ECHO, PLACES, Place, Polled, SEPARATOR, UNKNOWN_SESSION, ask, everywhere, send,
+};
 use crate::options;
 use crate::support::wire::Wire;
 use crate::support::{Levels, PATIENCE, eventually, start};
 
 /// What is there when everybody has gone.
 const GONE: Levels = Levels::of(0, 0);
-
-/// Tells a story to a client whose requests come in on its session's shard, and to one whose requests do not; nothing may
-/// be left of them.
-fn everywhere(options: &Options, story: impl Fn(&mut Polled)) {
-    let server = start(options.clone());
-    for place in PLACES {
-        let mut client = Polled::open_at(server.address, ECHO, place);
-        story(&mut client);
-        // It ends a session that is still there.
-        client.post(b"1");
-    }
-    server.settle(GONE);
-}
 
 #[test]
 fn what_is_brought_is_there_at_the_next_poll_in_one_body() {
@@ -102,7 +91,7 @@ fn two_polls_at_once_end_the_session_and_the_first_is_told() {
     });
 }
 
-/// The head of a request that brings more than `first`, which is all that comes for now.
+/// Begins a request whose body is longer than `first`, which is sent; the caller sends the rest, or does not.
 fn begin_post(client: &Polled, first: &str) -> Wire {
     let mut wire = client.wire();
     let head =

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use duplex::{Options, Settings};
 use duplex_websocket::Opcode;
 
-use crate::client::{BAD_REQUEST, ECHO, IO, PLACES, Polled, SEPARATOR, binary, is_closed, text, upgrade};
+use crate::client::{
+    BAD_REQUEST, ECHO, IO, PLACES, Polled, SEPARATOR, binary, everywhere, is_closed, text, upgrade,
+};
 use crate::options;
 use crate::support::frames::Incoming;
 use crate::support::http::say;
@@ -14,18 +16,6 @@ use crate::support::{Levels, PATIENCE, eventually, start};
 
 /// What is there when everybody has gone.
 const GONE: Levels = Levels::of(0, 0);
-
-/// Tells a story to clients whose requests and WebSockets come in on their session's shard, and elsewhere.
-fn everywhere(options: &Options, story: impl Fn(&mut Polled)) {
-    let server = start(options.clone());
-    for place in PLACES {
-        let mut client = Polled::open_at(server.address, ECHO, place);
-        story(&mut client);
-        // It ends a session that is polled still.
-        client.post(b"1");
-    }
-    server.settle(GONE);
-}
 
 /// Panics unless what was said on it comes back.
 fn echoes(wire: &mut Wire, message: &str) {
