@@ -44,9 +44,9 @@ impl Fan<'_> {
 
     /// Encoded once per group, one piece for each member.
     fn all_alike(&mut self, channel: &Channel, run: &[Arc<Delivery>], slow: &mut Vec<SessionKey>) {
+        let is_for_everyone = run[0].is_for_everyone();
         for Group { encoding, members } in &channel.groups {
             let pieces = self.node.pieces(run, self.node.suited(*encoding, &channel.policy));
-            let is_for_everyone = run[0].is_for_everyone();
             for &index in members {
                 let session = self.sessions.member(index);
                 if !is_for_everyone && !session.is_reached_by(&run[0]) {
@@ -173,12 +173,18 @@ impl Node {
 
 impl Shard {
     /// Sends what a client missed: at once as much as it has room for, the rest as it reads.
-    pub(crate) fn replay(&self, key: SessionKey, channel: u32, policy: &Policy, past: Vec<Arc<Delivery>>) {
+    pub(crate) fn replay(
+        &self,
+        key: SessionKey,
+        channel: u32,
+        policy: &Policy,
+        mut past: Vec<Arc<Delivery>>,
+    ) {
         let state = &mut *self.state.borrow_mut();
         let Some(session) = state.sessions.live(key) else { return };
         let encoding = self.node.suited(session.encoding, policy);
-        let owed = past.into_iter().filter(|delivery| session.is_owed(delivery)).collect::<Vec<_>>();
-        let mut past = owed.into_iter();
+        past.retain(|delivery| session.is_owed(delivery));
+        let mut past = past.into_iter();
         let room = PAST_AHEAD_MAX.min(state.outboxes.client_max() / 4);
         while session.outbox.bytes() < room
             && let Some(delivery) = past.next()

@@ -19,12 +19,11 @@ pub(crate) struct Start {
 impl Start {
     /// From where on the subscriber gets everything.
     pub fn begin(&self) -> Position {
-        let publications = self.replay.iter().filter_map(|delivery| match &delivery.event {
+        let first = self.replay.iter().find_map(|delivery| match &delivery.event {
             Event::Publication(publication) => Some(publication.position),
             Event::Presence(_) => None,
         });
-        let mut publications = publications;
-        publications.next().map_or(self.end, |first| Position { offset: first.offset - 1, ..first })
+        first.map_or(self.end, |first| Position { offset: first.offset - 1, ..first })
     }
 }
 
