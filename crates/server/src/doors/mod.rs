@@ -218,6 +218,22 @@ pub(crate) fn serve(site: &Rc<Site>, stream: TcpStream, early: Bytes, caller: Ar
     });
 }
 
+/// Answers on a socket that was taken out of HTTP; another request may come behind.
+fn answer_on(
+    site: &Rc<Site>,
+    stream: TcpStream,
+    (early, caller): (Bytes, Arc<Caller>),
+    (response, then): (Vec<u8>, Afterwards),
+) {
+    let (site, patience) = (Rc::clone(site), site.live().head_timeout);
+    tokio::task::spawn_local(async move {
+        let written = transport::respond(&stream, &response, patience).await;
+        if written.is_ok() && then == Afterwards::KeepAlive {
+            serve(&site, stream, early, caller);
+        }
+    });
+}
+
 /// The head of a response that goes on. Proxies must neither keep, nor gather, nor compress what goes through.
 fn endless_headers(mut headers: HeaderMap, framing: Framing) -> Vec<u8> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));

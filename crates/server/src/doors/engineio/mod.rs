@@ -88,7 +88,7 @@ fn refuse_upgrade(refused: &Refused) -> Response<Body> {
     response
 }
 
-/// What the requests of one session at a time must be: an error without words, as the official server answers it.
+/// Two requests of a kind at once for one session: an error without words, as from the official server.
 fn overlap() -> Response<Body> {
     text(StatusCode::BAD_REQUEST, "")
 }
@@ -155,18 +155,34 @@ async fn of_session(
         Reply::Response(if is_upgrade { refuse_upgrade(refused) } else { refuse(refused) })
     };
     let Some(sid) = Sid::parse(sid) else { return refused(&Refused::UnknownSession) };
-    let method = request.method().clone();
-    let is_post = method == Method::POST && !is_upgrade;
-    let begun = on_shard(site, sid, move |site| begin(site, sid, transport, is_upgrade, is_post)).await;
-    match begun {
-        Err(Unavailable) => Reply::Response(later(StatusCode::SERVICE_UNAVAILABLE)),
-        Ok(Begun::Refused(refusal)) => refused(&refusal),
-        Ok(Begun::Overlapped) => Reply::Response(overlap()),
-        Ok(Begun::Ready(_)) if is_upgrade => websocket::probe(site, caller, &request, sid),
-        Ok(Begun::Ready(bytes_max)) if is_post => Reply::Response(post(site, request, sid, bytes_max).await),
-        Ok(Begun::Ready(_)) if method == Method::GET => poll::answer(site, caller, &request, sid),
-        Ok(Begun::Ready(_)) => refused(&Refused::BadRequest),
+    let visit = match *request.method() {
+        _ if is_upgrade => Visit::Upgrade,
+        Method::GET => Visit::Poll,
+        Method::POST => Visit::Post,
+        _ => Visit::Other,
+    };
+    let begun = on_shard(site, sid, move |site| begin(site, sid, transport, visit)).await;
+    match (begun, visit) {
+        (Err(Unavailable), _) => Reply::Response(later(StatusCode::SERVICE_UNAVAILABLE)),
+        (Ok(Begun::Refused(refusal)), _) => refused(&refusal),
+        (Ok(Begun::Overlapped), _) => Reply::Response(overlap()),
+        (Ok(Begun::Ready(_)), Visit::Upgrade) => websocket::probe(site, caller, &request, sid),
+        (Ok(Begun::Ready(bytes_max)), Visit::Post) => {
+            Reply::Response(post(site, request, sid, bytes_max).await)
+        }
+        (Ok(Begun::Ready(_)), Visit::Poll) => poll::answer(site, caller, &request, sid),
+        (Ok(Begun::Ready(_)), Visit::Other) => refused(&Refused::BadRequest),
     }
+}
+
+/// What a request wants of its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visit {
+    Poll,
+    Post,
+    Upgrade,
+    /// A method that has no meaning here.
+    Other,
 }
 
 /// How a request begins on the shard of its session.
@@ -181,18 +197,18 @@ enum Begun {
 /// A shard has too much to do.
 struct Unavailable;
 
-fn begin(site: &Rc<Site>, sid: Sid, transport: Transport, is_upgrade: bool, is_post: bool) -> Begun {
+fn begin(site: &Rc<Site>, sid: Sid, transport: Transport, visit: Visit) -> Begun {
     let Some(connection) = site.engines.find(&sid.secret) else {
         return Begun::Refused(Refused::UnknownSession);
     };
-    if !is_upgrade && (transport == Transport::WebSocket || !connection.is_polled()) {
+    if visit != Visit::Upgrade && (transport == Transport::WebSocket || !connection.is_polled()) {
         return Begun::Refused(Refused::BadRequest);
     }
     // To a session that is closed, only what still waits is given.
-    if connection.is_leaving() && (is_post || is_upgrade) {
+    if connection.is_leaving() && matches!(visit, Visit::Post | Visit::Upgrade) {
         return Begun::Refused(Refused::UnknownSession);
     }
-    if is_post && connection.begin_post().is_err() {
+    if visit == Visit::Post && connection.begin_post().is_err() {
         return Begun::Overlapped;
     }
     Begun::Ready(connection.body_bytes_max())

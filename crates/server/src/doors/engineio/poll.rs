@@ -7,7 +7,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use bytes::Bytes;
 use duplex_core::{CloseReason, Frame};
 use duplex_protocol::engineio::Refused;
-use duplex_transport::http::{self, Afterwards, Fields, Reply};
+use duplex_transport::http::{Afterwards, Fields, Reply};
 use duplex_transport::poll::{self, PollLink};
 use duplex_transport::{Framing, Handler};
 use hyper::body::{Body as _, Incoming};
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::registry::Sid;
 use super::{Connection, refuse};
-use crate::doors::{Caller, Site, afterwards, serve};
+use crate::doors::{Caller, Site, afterwards, answer_on, serve};
 
 /// Header fields of every answer that brings packets.
 pub(super) fn headers() -> [(HeaderName, HeaderValue); 3] {
@@ -95,13 +95,7 @@ fn turn_away(site: &Rc<Site>, stream: TcpStream, visit: Visit, status: StatusCod
     }
     let mut response = Fields::of(&fields).head(status, Some(json.len()), afterwards);
     response.extend_from_slice(json.as_bytes());
-    let (site, patience) = (Rc::clone(site), site.live().head_timeout);
-    tokio::task::spawn_local(async move {
-        let written = http::respond(&stream, &response, patience).await;
-        if written.is_ok() && afterwards == Afterwards::KeepAlive {
-            serve(&site, stream, early, caller);
-        }
-    });
+    answer_on(site, stream, (early, caller), (response, afterwards));
 }
 
 /// A poll as its transport sees it: all it can do is end.

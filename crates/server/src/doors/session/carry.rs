@@ -8,7 +8,7 @@ use bytes::Bytes;
 use duplex_core::{CloseReason, Frame, Link};
 use duplex_engine::{SessionKey, Shard};
 use duplex_protocol::native::{self, Form};
-use duplex_transport::http::{self, Afterwards, Fields, Reply, text};
+use duplex_transport::http::{Afterwards, Fields, Reply, text};
 use duplex_transport::movable::{CountError, MovableLink, Released, Turn, Visit};
 use duplex_transport::poll::{self, PollLink};
 use duplex_transport::{Endless, EndlessLink, Framing, Handler, websocket};
@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 
 use super::registry::Found;
 use super::{NotTaken, SessionToken};
-use crate::doors::{Caller, Site, afterwards, endless_headers, serve};
+use crate::doors::{Caller, Site, afterwards, answer_on, endless_headers, serve};
 use crate::query;
 
 /// How a response carries frames down.
@@ -140,8 +140,7 @@ fn refuse(site: &Rc<Site>, stream: TcpStream, carry: Carry, refusal: &NotTaken) 
 
 /// Answers with a status; another request may come behind. A WebSocket is closed.
 fn turn_away(site: &Rc<Site>, stream: TcpStream, carry: Carry, status: StatusCode, sentence: &str) {
-    let patience = site.live().head_timeout;
-    let (response, then) = match carry.transport {
+    let answer = match carry.transport {
         Transport::Response(_, mut headers, then) => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -155,13 +154,7 @@ fn turn_away(site: &Rc<Site>, stream: TcpStream, carry: Carry, status: StatusCod
             (encode::close(code, sentence).to_vec(), Afterwards::Close)
         }
     };
-    let (site, early, caller) = (Rc::clone(site), carry.early, carry.caller);
-    tokio::task::spawn_local(async move {
-        let written = http::respond(&stream, &response, patience).await;
-        if written.is_ok() && then == Afterwards::KeepAlive {
-            serve(&site, stream, early, caller);
-        }
-    });
+    answer_on(site, stream, (carry.early, carry.caller), answer);
 }
 
 /// A carrier as its transport sees it.
