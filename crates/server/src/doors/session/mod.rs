@@ -13,7 +13,7 @@ use duplex_core::{CloseReason, Frame};
 use duplex_engine::Opening;
 use duplex_protocol::native::{Form, Native};
 use duplex_transport::http::{Body, BodyError, Reply, content, read_body, text};
-use duplex_transport::movable::{Arrival, CountError, Kind, MovableLink};
+use duplex_transport::movable::{Arrival, Care, CountError, Describe, Kind, MovableLink};
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::Serialize;
@@ -195,9 +195,9 @@ fn begin(
     first: Bytes,
 ) -> Result<SessionToken, NotTaken> {
     let live = site.live();
-    let (kind, encoding) = match form {
-        Form::Json => (Kind::Text, BARE),
-        Form::MessagePack => (Kind::Binary, BARE_MESSAGE_PACK),
+    let (describe, encoding): (Describe, _) = match form {
+        Form::Json => (|_| (Kind::Text, Care::Kept), BARE),
+        Form::MessagePack => (|_| (Kind::Binary, Care::Kept), BARE_MESSAGE_PACK),
     };
     if form == Form::Json && std::str::from_utf8(&first).is_err() {
         return Err(NotTaken::NotText);
@@ -205,7 +205,7 @@ fn begin(
     let token = SessionToken::random(site.id);
     let Admission { place, identity } = admission;
     let guard = Guard { registry: Rc::clone(&site.sessions), secret: token.secret, _place: place };
-    let link = MovableLink::new(kind, live.retained_bytes, Box::new(guard));
+    let link = MovableLink::new(describe, live.retained_bytes, Box::new(guard));
     let opening = Opening {
         link: link.clone(),
         protocol: Box::new(protocol),
