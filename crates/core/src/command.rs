@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use crate::{
-    Attendance, Audience, ChannelName, ClientId, EventName, IdempotencyKey, Json, Page, Payload, Position,
-    Present, Publication, Refusal, Tags, UserId,
+    Attendance, Audience, ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, Json, Page, Payload,
+    Position, Present, Publication, Refusal, Tags, UserId,
 };
 
 /// Ties an answer to the command it answers. The protocol chooses it; nobody else reads it.
@@ -32,6 +32,8 @@ pub enum Command {
         since: Option<Position>,
         /// Allows this subscription, if nothing else does.
         token: Option<Box<str>>,
+        /// Wants it as a stream of its own; otherwise as everybody who wants the client's encoding.
+        stream: Option<Stream>,
     },
     /// Wants no more of `channel`.
     Unsubscribe {
@@ -74,6 +76,23 @@ pub enum Command {
         /// Who gets it. A client may leave out nobody but itself.
         audience: Audience,
     },
+}
+
+impl Command {
+    /// Wants what is published in `channel`, from now on or from `since` on, with nothing special about it.
+    pub fn subscribe(channel: ChannelName, since: Option<Position>) -> Self {
+        Self::Subscribe { channel, since, token: None, stream: None }
+    }
+}
+
+/// What happens in one channel, told under a name that the client gave it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// What the client calls it.
+    pub name: Box<str>,
+    /// How each event is written, before [`Protocol::item`](crate::Protocol::item) puts it under the name. One whose
+    /// frames are single.
+    pub encoding: EncodingId,
 }
 
 /// An event for one client, outside of any channel.

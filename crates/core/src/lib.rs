@@ -20,7 +20,7 @@ mod seams;
 
 pub use budget::{Budget, Rate, Spent};
 pub use close::{CloseReason, Return};
-pub use command::{Answer, Command, Detail, Emission, Recovered, Ticket};
+pub use command::{Answer, Command, Detail, Emission, Recovered, Stream, Ticket};
 pub use identity::{Action, Grants, Identity, Pattern, UserId};
 pub use json::{Json, JsonError, Span};
 pub use names::{

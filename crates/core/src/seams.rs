@@ -7,9 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Answer, ChannelName, ClientId, CloseReason, Command, Draft, Emission, EventName, FrameQueue, Identity,
-    Json, Member, Payload, Position, PresenceChange, Present, Publication, Refusal, Retention, ShardId,
-    ShardSet, Ticket,
+    Answer, ChannelName, ClientId, CloseReason, Command, Draft, Emission, EncodingId, EventName, FrameQueue,
+    Identity, Json, Member, Payload, Position, PresenceChange, Present, Publication, Refusal, Retention,
+    ShardId, ShardSet, Ticket,
 };
 
 /// One message of a client, as it lies in the transport's buffer.
@@ -37,8 +37,10 @@ pub enum Step {
     SendTogether(Vec<Message>),
     /// Carry this out, and tell the protocol the answer.
     Ask(Ticket, Command),
-    /// The client's answer to an earlier [`Protocol::request`]: an array of arguments.
-    Reply(RequestId, Json),
+    /// The client's answer to an earlier [`Protocol::request`]: an array of arguments, or why it has none.
+    Reply(RequestId, Result<Json, String>),
+    /// From now on the client wants publications in this wire form. Only before it is subscribed to anything.
+    Encode(EncodingId),
     /// Close the connection; the text says what was wrong, for the client's developer.
     Close(&'static CloseReason, String),
 }
@@ -80,6 +82,22 @@ pub trait Protocol {
     ) -> Able {
         let _ = (request, event, payload, steps);
         Able::No
+    }
+
+    /// The client of a [`Stream`](crate::Stream) gets an event of its channel, which is written already.
+    fn item(&self, stream: &str, event: &[u8]) -> Message {
+        let _ = stream;
+        Message::Binary(Bytes::copy_from_slice(event))
+    }
+
+    /// How long the client may go without a heartbeat, ms, however long others may.
+    fn silence_max_ms(&self) -> u32 {
+        u32::MAX
+    }
+
+    /// The transport sends a heartbeat. A protocol that has one of its own sends it, too.
+    fn beat(&mut self, steps: &mut Steps) {
+        let _ = steps;
     }
 
     /// The server closes the session: the last chance to say something. Only `Send` steps count.

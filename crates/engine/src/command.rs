@@ -16,6 +16,7 @@ use crate::connect::Stage;
 use crate::policy::{Policy, Standing, Visibility};
 use crate::session::SessionKey;
 use crate::shard::{Shard, State};
+use crate::subscribe::Wanted;
 
 /// Memory of the publications in one page of history, bytes: what one answer may cost.
 const PAGE_BYTES_MAX: usize = 256 << 10;
@@ -72,8 +73,9 @@ impl Shard {
                 self.refresh(key, ticket, &token);
                 Ok(())
             }
-            Command::Subscribe { channel, since, token } => {
-                self.subscribe(key, ticket, &identity, channel, since, token.as_deref())
+            Command::Subscribe { channel, since, token, stream } => {
+                let asked = Wanted { channel, since, stream };
+                self.subscribe(key, ticket, &identity, asked, token.as_deref())
             }
             Command::Unsubscribe { channel } => {
                 self.unsubscribe(key, ticket, channel);

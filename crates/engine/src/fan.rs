@@ -62,7 +62,7 @@ impl Fan<'_> {
                     continue;
                 }
                 for piece in &pieces {
-                    match session.queue(piece.clone(), self.outboxes) {
+                    match session.queue(session.piece(channel.key, piece.clone()), self.outboxes) {
                         Queued::First => self.dirty.push_back(key),
                         Queued::Behind => {}
                         Queued::Full => {
@@ -107,7 +107,8 @@ impl Fan<'_> {
         let policy = &*channel.policy;
         let is_publication = matches!(delivery.event, Event::Publication(_));
         if !is_publication || session.takes_now(channel.key, policy, *now_ms) {
-            let piece = node.encode(std::slice::from_ref(delivery), node.suited(session.encoding, policy));
+            let encoding = node.suited(session.encoding_in(channel.key), policy);
+            let piece = session.piece(channel.key, node.encode(std::slice::from_ref(delivery), encoding));
             outboxes.add(piece.len());
             session.outbox.push(piece);
             session.note(channel.key, std::slice::from_ref(delivery));
@@ -182,7 +183,7 @@ impl Shard {
     ) {
         let state = &mut *self.state.borrow_mut();
         let Some(session) = state.sessions.live(key) else { return };
-        let encoding = self.node.suited(session.encoding, policy);
+        let encoding = self.node.suited(session.encoding_in(channel), policy);
         past.retain(|delivery| session.is_owed(delivery));
         let mut past = past.into_iter();
         let room = PAST_AHEAD_MAX.min(state.outboxes.client_max() / 4);
@@ -190,7 +191,7 @@ impl Shard {
             && let Some(delivery) = past.next()
         {
             let delivery = [delivery];
-            let piece = self.node.encode(&delivery, encoding);
+            let piece = session.piece(channel, self.node.encode(&delivery, encoding));
             state.outboxes.add(piece.len());
             session.outbox.push(piece);
             session.note(channel, &delivery);
@@ -211,25 +212,23 @@ impl Shard {
     pub(crate) fn catch_up(&self, state: &mut State, key: SessionKey) {
         let State { sessions, hub, outboxes, now_ms, .. } = state;
         let Some(session) = sessions.live(key) else { return };
-        let Some(lag) = &mut session.lag else { return };
         let thins_out = session.subscriptions.iter().any(|s| hub.channel(s.channel).policy.thins_out());
         let ahead_max = if thins_out { AHEAD_MAX } else { PAST_AHEAD_MAX };
         while !session.sending.is_stuck() && session.outbox.bytes() < ahead_max {
+            let Some(lag) = &mut session.lag else { return };
             let before = lag.bytes();
             let Some((channel, delivery)) = lag.next(|channel| &*hub.channel(channel).policy, *now_ms) else {
                 break;
             };
             outboxes.remove(before - lag.bytes());
-            let encoding = self.node.suited(session.encoding, &hub.channel(channel).policy);
+            let encoding = self.node.suited(session.encoding_in(channel), &hub.channel(channel).policy);
             let delivery = [delivery];
-            let piece = self.node.encode(&delivery, encoding);
+            let piece = session.piece(channel, self.node.encode(&delivery, encoding));
             outboxes.add(piece.len());
             session.outbox.push(piece);
-            if let Some(trail) = &session.trail {
-                trail.sent(channel, &delivery);
-            }
+            session.note(channel, &delivery);
         }
-        if lag.is_idle(|channel| &*hub.channel(channel).policy) {
+        if session.lag.as_ref().is_some_and(|lag| lag.is_idle(|channel| &*hub.channel(channel).policy)) {
             session.lag = None;
         }
         if !session.outbox.is_empty() && session.mark_dirty() == Queued::First {

@@ -63,8 +63,8 @@ pub struct Reply {
     pub client: ClientId,
     /// Whose client it is.
     pub user: Option<UserId>,
-    /// An array of arguments.
-    pub args: Json,
+    /// An array of arguments, or why it has none.
+    pub answer: Result<Json, String>,
 }
 
 impl Inquiry {
@@ -84,7 +84,7 @@ impl Inquiry {
     fn reply(&self, reply: Reply) {
         let mut state = self.lock();
         state.outcome.received += 1;
-        state.bytes += reply.args.as_str().len();
+        state.bytes += reply.answer.as_ref().map_or_else(String::len, |args| args.as_str().len());
         if state.bytes <= REPLIES_BYTES_MAX {
             state.outcome.replies.push(reply);
         }
@@ -162,14 +162,14 @@ impl Shard {
     }
 
     /// A client has answered.
-    pub(crate) fn reply(&self, key: SessionKey, id: RequestId, args: Json) {
+    pub(crate) fn reply(&self, key: SessionKey, id: RequestId, answer: Result<Json, String>) {
         let answered = {
             let state = &mut *self.state.borrow_mut();
             let inquiry = state.inquiries.get(&id).and_then(std::sync::Weak::upgrade);
             let session = state.sessions.live(key);
             inquiry.zip(session).map(|(inquiry, session)| {
                 let user = session.identity().and_then(|identity| identity.user.clone());
-                (inquiry, Reply { client: session.client, user, args })
+                (inquiry, Reply { client: session.client, user, answer })
             })
         };
         if let Some((inquiry, reply)) = answered {

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duplex_core::{
-    Budget, ClientId, CloseReason, Command, EncodingId, FrameQueue, Identity, Link, Protocol, Ticket, Written,
+    Budget, ClientId, CloseReason, Command, EncodingId, FrameQueue, Identity, Link, Protocol, Stream, Ticket,
+    Written,
 };
 
 use crate::hub::{Place, Subscription};
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub messages: Budget,
     pub protocol: Box<dyn Protocol>,
     pub subscriptions: Vec<Subscription>,
+    /// Those of its channels of which it is told as streams. Nearly always there are none.
+    pub streams: Vec<(u32, Stream)>,
     pub client: ClientId,
     pub introduction: Introduction,
     /// When its token is no good any more, ms of the shard's clock.
@@ -278,8 +281,30 @@ impl Session {
     /// are not pinged at once, and a tick earlier, so that it is never late: some clients wait no longer.
     fn beat_ms(&self, settings: &Settings) -> u32 {
         let key = SessionKey { index: 0, serial: self.serial };
-        let beat_ms = settings.heartbeat_ms - key.spread(settings.heartbeat_ms / 5);
+        let heartbeat_ms = settings.heartbeat_ms.min(self.protocol.silence_max_ms());
+        let beat_ms = heartbeat_ms - key.spread(heartbeat_ms / 5);
         beat_ms.saturating_sub(TICK_MS as u32)
+    }
+
+    /// How it is told of a channel, if as a stream.
+    #[inline]
+    fn stream(&self, channel: u32) -> Option<&Stream> {
+        self.streams.iter().find(|(streamed, _)| *streamed == channel).map(|(_, stream)| stream)
+    }
+
+    /// The wire form in which it wants what happens in a channel.
+    #[inline]
+    pub fn encoding_in(&self, channel: u32) -> EncodingId {
+        self.stream(channel).map_or(self.encoding, |stream| stream.encoding)
+    }
+
+    /// A piece of what happened in a channel as this session's client gets it.
+    #[inline]
+    pub fn piece(&self, channel: u32, encoded: Bytes) -> Bytes {
+        match self.stream(channel) {
+            None => encoded,
+            Some(stream) => self.link.frame(self.protocol.item(&stream.name, &encoded)),
+        }
     }
 
     /// Its subscription to a channel.

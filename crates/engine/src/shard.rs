@@ -183,6 +183,15 @@ impl Shard {
         }
     }
 
+    /// The same from a client that gets its heartbeats on time, whatever it sends: it answers one that is out, and puts off none.
+    pub fn answered(&self, key: SessionKey) {
+        let is_pinged =
+            self.state.borrow_mut().sessions.get(key).is_some_and(|session| session.phase == Phase::Pinged);
+        if is_pinged {
+            self.heard(key);
+        }
+    }
+
     /// Queues bytes that belong to the transport, such as a pong.
     pub fn queue(&self, key: SessionKey, wire: Bytes) {
         self.push(key, |_| wire);
@@ -313,7 +322,7 @@ impl Shard {
     }
 
     /// A deadline of this session may be over.
-    fn look_at(&self, key: SessionKey, tick: Tick) {
+    fn look_at(self: &Rc<Self>, key: SessionKey, tick: Tick) {
         let due = {
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
             let Some(session) = sessions.get(key).filter(|session| session.entry == tick) else { return };
@@ -328,7 +337,7 @@ impl Shard {
     }
 
     /// Sends a heartbeat to a silent client.
-    fn beat(&self, key: SessionKey) {
+    fn beat(self: &Rc<Self>, key: SessionKey) {
         let frame = {
             let settings = self.settings.get();
             let State { sessions, wheel, now_ms, .. } = &mut *self.state.borrow_mut();
@@ -349,7 +358,12 @@ impl Shard {
                 }
             }
         };
-        if frame.is_empty() { self.writable(key) } else { self.push(key, |_| frame) }
+        if frame.is_empty() {
+            self.writable(key)
+        } else {
+            self.push(key, |_| frame)
+        }
+        self.converse(key, |protocol, steps| protocol.beat(steps));
     }
 
     /// Lets the protocol of a session act, and does what it wants done.
@@ -373,7 +387,12 @@ impl Shard {
                     frames.collect::<Vec<_>>().concat().into()
                 }),
                 Step::Ask(ticket, command) => self.execute(key, ticket, command),
-                Step::Reply(request, args) => self.reply(key, request, args),
+                Step::Reply(request, answer) => self.reply(key, request, answer),
+                Step::Encode(encoding) => {
+                    if let Some(session) = self.state.borrow_mut().sessions.live(key) {
+                        session.encoding = encoding;
+                    }
+                }
                 Step::Close(reason, detail) => self.close(key, reason, &detail),
             }
         }
@@ -434,6 +453,7 @@ impl State {
             messages: Budget::default(),
             protocol,
             subscriptions: Vec::new(),
+            streams: Vec::new(),
             client: client.unwrap_or_else(new_client),
             introduction: Introduction::Awaited(known),
             expires_ms: u64::MAX,

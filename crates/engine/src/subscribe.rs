@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use duplex_core::{
     Action, Answer, BrokerError, ChannelName, CloseReason, EncodingId, ErrorCode, Event, Extent, History,
-    Identity, Member, Order, Page, Position, Recovered, Refusal, Tell, Ticket,
+    Identity, Member, Order, Page, Position, Recovered, Refusal, Stream, Tell, Ticket,
 };
 
 use crate::command::refusal;
@@ -15,6 +15,13 @@ use crate::policy::{Policy, Recovery, Visibility};
 use crate::session::SessionKey;
 use crate::shard::{Shard, State};
 use crate::wheel::TICK_MS;
+
+/// What a client wants to be told.
+pub(crate) struct Wanted {
+    pub channel: ChannelName,
+    pub since: Option<Position>,
+    pub stream: Option<Stream>,
+}
 
 /// Someone who has begun to subscribe.
 #[derive(Clone)]
@@ -32,10 +39,10 @@ impl Shard {
         key: SessionKey,
         ticket: Ticket,
         identity: &Identity,
-        channel: ChannelName,
-        since: Option<Position>,
+        wanted: Wanted,
         token: Option<&str>,
     ) -> Result<(), Refusal> {
+        let Wanted { channel, since, stream } = wanted;
         let policy = Arc::clone(self.namespaces().of(&channel)?);
         let standing = self.standing(key, &channel);
         let allowed = policy.may(Action::Subscribe, &channel, identity, standing);
@@ -47,7 +54,7 @@ impl Shard {
             }
             (Err(refusal), _) => return Err(refusal),
         };
-        self.begin_to_join(key, &channel, &policy)?;
+        self.begin_to_join(key, &channel, &policy, stream)?;
         let joining = Joining { key, ticket, channel, policy, since };
         match asking {
             None => self.listen(joining),
@@ -64,6 +71,7 @@ impl Shard {
         key: SessionKey,
         name: &ChannelName,
         policy: &Arc<Policy>,
+        stream: Option<Stream>,
     ) -> Result<(), Refusal> {
         let state = &mut *self.state.borrow_mut();
         let limit = self.settings.get().subscriptions;
@@ -82,6 +90,7 @@ impl Shard {
         let channel = state.hub.join(name, policy, key.index);
         let attendance = Attendance::Unreported;
         session.subscriptions.push(Subscription { channel, place: Place::Joining, attendance });
+        session.streams.extend(stream.map(|stream| (channel, stream)));
         self.node.gauges.subscriptions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
@@ -217,7 +226,8 @@ impl Shard {
         if subscription.attendance == Attendance::Reported {
             self.presence.leave(&hub.channel(subscription.channel).name, session.client);
         }
-        let left = hub.leave(key.index, session.encoding, subscription);
+        let left = hub.leave(key.index, session.encoding_in(subscription.channel), subscription);
+        session.streams.retain(|(channel, _)| *channel != subscription.channel);
         if let Some(moved) = left.moved {
             sessions.member(moved).set_place(subscription.channel, subscription.place);
         }
@@ -267,11 +277,11 @@ impl Shard {
 }
 
 impl State {
-    /// The encoding of a session that is still joining the channel, and the channel.
+    /// How a session that is still joining the channel will be told of it, and the channel.
     fn joining(&mut self, key: SessionKey, name: &ChannelName) -> Option<(EncodingId, u32)> {
         let channel = self.hub.find(name)?;
         let session = self.sessions.live(key)?;
         let place = session.subscription(channel)?.place;
-        (place == Place::Joining).then_some((session.encoding, channel))
+        (place == Place::Joining).then_some((session.encoding_in(channel), channel))
     }
 }

@@ -49,7 +49,7 @@ impl EventSource {
         }
         for channel in channels {
             let since = self.since(&channel);
-            steps.push_back(Step::Ask(Ticket(0), Command::Subscribe { channel, since, token: None }));
+            steps.push_back(Step::Ask(Ticket(0), Command::subscribe(channel, since)));
         }
         self.seen = None;
     }

@@ -256,10 +256,10 @@ impl Protocol for Spoken {
         let channel = |name: &str| ChannelName::parse(name).unwrap();
         let command = match words[..] {
             ["connect"] => Command::Connect { token: None, hello: None },
-            ["sub", name] => Command::Subscribe { channel: channel(name), since: None, token: None },
+            ["sub", name] => Command::subscribe(channel(name), None),
             ["sub", name, epoch, offset] => {
                 let since = Position { epoch: Epoch::parse(epoch).unwrap(), offset: offset.parse().unwrap() };
-                Command::Subscribe { channel: channel(name), since: Some(since), token: None }
+                Command::subscribe(channel(name), Some(since))
             }
             ["unsub", name] => Command::Unsubscribe { channel: channel(name) },
             ["pub", name, said] => {

@@ -333,13 +333,14 @@ impl Protocol for Spoken {
             ["connect"] => Command::Connect { token: None, hello: None },
             ["connect", token] => Command::Connect { token: Some(token.into()), hello: None },
             ["refresh", token] => Command::Refresh { token: token.into() },
-            ["sub", name] => Command::Subscribe { channel: channel(name), since: None, token: None },
-            ["sub", name, "since", offset] => {
-                Command::Subscribe { channel: channel(name), since: since(name, offset), token: None }
-            }
-            ["sub", name, "with", token] => {
-                Command::Subscribe { channel: channel(name), since: None, token: Some(token.into()) }
-            }
+            ["sub", name] => Command::subscribe(channel(name), None),
+            ["sub", name, "since", offset] => Command::subscribe(channel(name), since(name, offset)),
+            ["sub", name, "with", token] => Command::Subscribe {
+                channel: channel(name),
+                since: None,
+                token: Some(token.into()),
+                stream: None,
+            },
             ["who", name] => Command::Presence { channel: channel(name), detail: Detail::Members },
             ["count", name] => Command::Presence { channel: channel(name), detail: Detail::Count },
             ["history", name] => {
@@ -380,7 +381,7 @@ impl Protocol for Spoken {
         let text = match answer {
             Answer::Connected { join, .. } => {
                 steps.push_back(Step::Send(Message::Text(Bytes::from_static(b"hello "))));
-                let subscribe = |channel| Command::Subscribe { channel, since: None, token: None };
+                let subscribe = |channel| Command::subscribe(channel, None);
                 steps.extend(join.into_iter().map(|channel| Step::Ask(Ticket(0), subscribe(channel))));
                 return;
             }

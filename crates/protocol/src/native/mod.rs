@@ -172,10 +172,7 @@ impl Native {
         };
         for channel in channels {
             let since = stood.iter().find(|(name, _)| *name == channel).map(|(_, position)| *position);
-            steps.push_back(Step::Ask(
-                Id::Opening.ticket(),
-                Command::Subscribe { channel, since, token: None },
-            ));
+            steps.push_back(Step::Ask(Id::Opening.ticket(), Command::subscribe(channel, since)));
         }
     }
 }
@@ -188,7 +185,7 @@ impl Protocol for Native {
         };
         let ticket = Id::Opening.ticket();
         steps.push_back(Step::Ask(ticket, Command::Connect { token: None, hello: None }));
-        let subscribe = |channel| Step::Ask(ticket, Command::Subscribe { channel, since: None, token: None });
+        let subscribe = |channel| Step::Ask(ticket, Command::subscribe(channel, None));
         steps.extend(channels.into_iter().map(subscribe));
     }
 

@@ -79,7 +79,7 @@ impl Request<'_> {
             "subscribe" => {
                 let SubscribeBody { channel: name, since, token } = self.read()?;
                 let since = since.map(|since| since.position()).transpose().map_err(Refusal::bad_request)?;
-                Subscribe { channel: channel(&name)?, since, token: token.map(Into::into) }
+                Subscribe { channel: channel(&name)?, since, token: token.map(Into::into), stream: None }
             }
             "presence" => Presence {
                 channel: channel(&self.read::<ChannelBody<'_>>()?.channel)?,

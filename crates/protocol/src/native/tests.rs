@@ -27,7 +27,9 @@ fn shown(step: Step) -> String {
     match step {
         Step::Send(Message::Text(text)) => String::from_utf8(text.to_vec()).unwrap(),
         Step::Send(Message::Binary(_)) => panic!("JSON goes in text messages"),
-        Step::Reply(..) | Step::SendTogether(_) => panic!("the native protocol has no need of it"),
+        Step::Reply(..) | Step::SendTogether(_) | Step::Encode(_) => {
+            panic!("the native protocol has no need of it")
+        }
         Step::Ask(ticket, Command::Connect { token, .. }) => {
             format!("connect#{}{}", ticket.0, token.map_or(String::new(), |token| format!(" {token}")))
         }
@@ -38,7 +40,7 @@ fn shown(step: Step) -> String {
         Step::Ask(ticket, Command::Call { method, payload }) => {
             format!("call#{} {} {payload:?}", ticket.0, &*method)
         }
-        Step::Ask(ticket, Command::Subscribe { channel, since, token }) => {
+        Step::Ask(ticket, Command::Subscribe { channel, since, token, .. }) => {
             let since = since.map_or(String::new(), |since| format!("@{}:{}", since.epoch, since.offset));
             let token = token.map_or(String::new(), |token| format!(" with {token}"));
             format!("subscribe#{} {}{since}{token}", ticket.0, &*channel)

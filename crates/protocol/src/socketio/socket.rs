@@ -275,7 +275,7 @@ impl Socket {
         let place = open.iter().position(|(ack, _)| Some(*ack) == id);
         let Some((_, request)) = place.and_then(|place| open.remove(place)) else { return };
         if let Ok(args) = arguments.all() {
-            steps.push_back(Step::Reply(request, args));
+            steps.push_back(Step::Reply(request, Ok(args)));
         }
     }
 
@@ -326,7 +326,7 @@ impl Socket {
             }
             let awaited = channels.len();
             for (channel, since) in channels {
-                steps.push_back(Step::Ask(OWN, Command::Subscribe { channel, since, token: None }));
+                steps.push_back(Step::Ask(OWN, Command::subscribe(channel, since)));
             }
             self.stage = Stage::Returning(Box::new(Greeting { client, pid, awaited }));
             return self.greet_if_back(steps);
@@ -336,7 +336,7 @@ impl Socket {
         channels.sort_unstable();
         channels.dedup();
         for channel in channels {
-            steps.push_back(Step::Ask(OWN, Command::Subscribe { channel, since: None, token: None }));
+            steps.push_back(Step::Ask(OWN, Command::subscribe(channel, None)));
         }
     }
 

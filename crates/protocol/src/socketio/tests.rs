@@ -50,7 +50,8 @@ fn shown(step: &Step) -> String {
             Command::Call { method, payload } => format!("call {} {}", &**method, payload.json().as_str()),
             other => format!("{other:?}"),
         },
-        Step::Reply(request, args) => format!("reply {} {}", request.0, args.as_str()),
+        Step::Reply(request, Ok(args)) => format!("reply {} {}", request.0, args.as_str()),
+        Step::Reply(_, Err(_)) | Step::Encode(_) => panic!("Socket.IO has no need of it"),
         Step::Close(reason, _) => format!("close {}", reason.code),
     }
 }

@@ -24,7 +24,8 @@ pub(super) fn command(
             given.at_most(2)?;
             let Subscription { since, token } = given.options()?;
             let since = since.map(|since| since.position()).transpose().map_err(Refusal::bad_request)?;
-            Ok(Command::Subscribe { channel: given.channel()?, since, token: token.map(Into::into) })
+            let (channel, token) = (given.channel()?, token.map(Into::into));
+            Ok(Command::Subscribe { channel, since, token, stream: None })
         }
         "$unsubscribe" => {
             given.at_most(1)?;

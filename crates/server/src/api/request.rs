@@ -83,7 +83,10 @@ struct Answer<'a> {
     client: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     args: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
 }
 
 impl<'a> From<&'a Outcome> for Answers<'a> {
@@ -91,7 +94,8 @@ impl<'a> From<&'a Outcome> for Answers<'a> {
         let answer = |reply: &'a Reply| Answer {
             client: reply.client.to_string(),
             user: reply.user.as_deref(),
-            args: serde_json::from_str(reply.args.as_str()).ok(),
+            args: reply.answer.as_ref().ok().and_then(|args| serde_json::from_str(args.as_str()).ok()),
+            error: reply.answer.as_ref().err().map(String::as_str),
         };
         let replies = outcome.replies.iter().map(answer).collect();
         Self { expected: outcome.expected, received: outcome.received, replies }
