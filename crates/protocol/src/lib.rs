@@ -11,6 +11,8 @@ pub mod eventsource;
 pub mod echo;
 pub mod engineio;
 pub mod socketio;
+mod arguments;
+mod verb;
 mod msgpack;
 mod publication;
 mod history;

@@ -6,6 +6,7 @@ use duplex_core::{Change, ChannelName, EventName, Message, Payload, PresenceChan
 
 use super::packet::{Kind, Packet, packed};
 use super::{Form, Namespace};
+use crate::arguments::shifted;
 use crate::msgpack;
 use crate::publication::write_json;
 
@@ -84,18 +85,6 @@ pub(super) fn arguments(event: &EventName, payload: &Payload) -> (String, Vec<Sp
     let (mut json, moved) = opened(event, payload);
     json.push(b']');
     (text(json), shifted(payload.json().binary(), moved))
-}
-
-/// The arguments of an acknowledgement, and where they are binary data.
-pub(super) fn values(payload: &Payload) -> (String, Vec<Span>) {
-    match payload {
-        Payload::Data(data) => (format!("[{}]", data.as_str()), shifted(data.binary(), 1)),
-        Payload::Args(args) => (args.as_str().to_owned(), args.binary().to_vec()),
-    }
-}
-
-fn shifted(binary: &[Span], by: usize) -> Vec<Span> {
-    binary.iter().map(|span| Span { start: span.start + by, end: span.end + by }).collect()
 }
 
 /// An event's name and arguments without the last bracket, and how far the payload's text has moved.

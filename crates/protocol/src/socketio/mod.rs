@@ -6,13 +6,12 @@
 //!
 //! Socket.IO has no words for channels, so clients use events whose names begin with `$`: see `docs/socketio.md`.
 
-mod arguments;
+mod attachments;
 mod event;
 mod namespace;
 mod packet;
 mod socket;
 mod sockets;
-mod verb;
 
 pub use event::{Part, Shape, Stamp, Within, presence, publication};
 pub use namespace::Namespace;

@@ -9,10 +9,12 @@ use duplex_core::{
 };
 use serde::Serialize;
 
-use super::arguments::Arguments;
+use super::attachments::assemble;
 use super::packet::{Breach, Kind, Packet, unpack};
-use super::{Dialect, Form, Namespace, Stamp, event, verb};
-use crate::publication::{Standing, write_json, write_text};
+use super::{Dialect, Form, Namespace, Stamp, event};
+use crate::arguments::{Arguments, values};
+use crate::publication::write_json;
+use crate::verb::{self, Problem, body, full};
 
 /// What the socket asks for by itself: to be connected, and to be subscribed.
 const OWN: Ticket = Ticket(0);
@@ -210,7 +212,7 @@ impl Socket {
         }
         let Some(whole) = self.partial.take() else { return Ok(()) };
         let packet = Packet::parse(&whole.packet)?;
-        let arguments = Arguments::assemble(packet.data.unwrap_or("[]"), &whole.attachments)?;
+        let arguments = assemble(packet.data.unwrap_or("[]"), &whole.attachments)?;
         self.take(packet.kind, packet.id, &arguments, steps)
     }
 
@@ -256,7 +258,7 @@ impl Socket {
             return Err(Breach::ReservedEvent);
         }
         let reply = id.map_or_else(|| Reply::OnError((&*name).into()), Reply::Ack);
-        match verb::command(&self.namespace, self.client(), &name, arguments) {
+        match verb::command(&|room| self.namespace.channel(room), self.client(), &name, arguments) {
             Ok(command) => {
                 self.tickets += 1;
                 let ticket = Ticket(self.tickets);
@@ -439,7 +441,7 @@ impl Protocol for Socket {
             Answer::Refused(refusal) => self.reply(&reply, Err(&refusal), steps),
             Answer::Called { payload } => {
                 if let Reply::Ack(id) = reply {
-                    self.send_with(Kind::Ack, Some(id), event::values(&payload), steps);
+                    self.send_with(Kind::Ack, Some(id), values(&payload), steps);
                 }
             }
             answer => self.reply(&reply, Ok(body(answer)), steps),
@@ -490,52 +492,9 @@ impl Protocol for Socket {
     }
 }
 
-/// Why, in words.
-fn full(reason: &CloseReason, detail: &str) -> String {
-    match detail {
-        "" => reason.sentence.to_owned(),
-        detail => format!("{}: {detail}", reason.sentence),
-    }
-}
-
 /// Whether the client broke the protocol: then its connection ends as the official server would end it, without a word.
 pub fn is_fault(reason: &CloseReason) -> bool {
     [CloseReason::BAD_REQUEST, CloseReason::TOO_BIG].contains(reason)
-}
-
-/// The body of an answer: what the native protocol and the HTTP API say of the same.
-fn body(answer: Answer) -> Vec<u8> {
-    let mut out = Vec::with_capacity(96);
-    match answer {
-        Answer::Subscribed { channel, position, recovered } => {
-            write_json(&Standing::new(&channel, position, recovered), &mut out);
-        }
-        Answer::Published { channel, position } => {
-            write_json(&Standing::new(&channel, position, Recovered::NotAsked), &mut out);
-        }
-        Answer::Unsubscribed { channel } => {
-            out.extend_from_slice(br#"{"channel":"#);
-            write_json(&*channel, &mut out);
-            out.push(b'}');
-        }
-        Answer::Refreshed { expires_in_ms: Some(ms) } => {
-            write_text(format_args!(r#"{{"expires_in_ms":{ms}}}"#), &mut out);
-        }
-        Answer::History { channel, position, publications } => {
-            return crate::history(&channel, position, &publications);
-        }
-        Answer::Present { channel, present } => return crate::present(&channel, &present),
-        Answer::Counted { channel, attendance } => return crate::attendance(&channel, attendance),
-        Answer::Refreshed { expires_in_ms: None }
-        | Answer::Recovered { .. }
-        | Answer::Called { .. }
-        | Answer::Told { .. }
-        | Answer::Connected { .. }
-        | Answer::Refused(_) => {
-            out.extend_from_slice(b"{}");
-        }
-    }
-    out
 }
 
 /// Why a client may not connect to a namespace.
@@ -552,20 +511,6 @@ pub struct Refused<'a> {
 #[allow(missing_docs)]
 pub struct RefusedData {
     pub code: u16,
-}
-
-#[derive(Serialize)]
-struct Problem<'a> {
-    code: u16,
-    message: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a str>,
-}
-
-impl<'a> Problem<'a> {
-    fn of(refusal: &'a Refusal) -> Self {
-        Self { code: refusal.code as u16, message: &refusal.message, event: None }
-    }
 }
 
 fn json(value: &impl Serialize) -> String {

@@ -1,24 +1,31 @@
-//! Events by which clients say what Socket.IO has no words for.
+//! What clients of protocols without words for channels say by events and invocations whose names begin with `$`, and what
+//! they are answered.
 
 use std::borrow::Cow;
 
-use duplex_core::{Audience, ChannelName, ClientId, Command, Detail, ErrorCode, EventName, Refusal};
-use serde::Deserialize;
+use duplex_core::{
+    Answer, Audience, ChannelName, ClientId, CloseReason, Command, Detail, ErrorCode, EventName, NameError,
+    Recovered, Refusal,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::Namespace;
-use super::arguments::Arguments;
+use crate::arguments::Arguments;
 use crate::history::{Since, Wanted};
+use crate::publication::{Standing, write_json, write_text};
 
-/// What an event asks for. Every event that is not one of ours is a call to the backend.
-pub(super) fn command(
-    namespace: &Namespace,
+/// Which channel a client means by a name.
+type Naming<'a> = &'a dyn Fn(&str) -> Result<ChannelName, NameError>;
+
+/// What an event asks for; the first of its arguments is its name. Every event that is not one of ours is a call to the backend.
+pub(crate) fn command(
+    channel: Naming<'_>,
     client: Option<ClientId>,
     name: &str,
     arguments: &Arguments,
 ) -> Result<Command, Refusal> {
     let values = arguments.values();
-    let given = Given { namespace, name, values: &values };
+    let given = Given { named: channel, name, values: &values };
     match name {
         "$subscribe" => {
             given.at_most(2)?;
@@ -75,7 +82,7 @@ pub(super) fn command(
 
 /// An event's arguments. The first value is its name.
 struct Given<'a> {
-    namespace: &'a Namespace,
+    named: Naming<'a>,
     name: &'a str,
     values: &'a [&'a RawValue],
 }
@@ -104,7 +111,7 @@ impl<'a> Given<'a> {
 
     fn channel(&self) -> Result<ChannelName, Refusal> {
         let room: Cow<'_, str> = self.read(1, "the channel's name, a string")?;
-        self.namespace.channel(&room).map_err(|error| self.refuse(format_args!("channel: {error}")))
+        (self.named)(&room).map_err(|error| self.refuse(format_args!("channel: {error}")))
     }
 
     fn refuse(&self, message: impl std::fmt::Display) -> Refusal {
@@ -126,4 +133,62 @@ struct Subscription<'a> {
 struct Presence {
     #[serde(default)]
     count: bool,
+}
+
+/// The body of an answer: what the native protocol and the HTTP API say of the same.
+pub(crate) fn body(answer: Answer) -> Vec<u8> {
+    let mut out = Vec::with_capacity(96);
+    match answer {
+        Answer::Subscribed { channel, position, recovered } => {
+            write_json(&Standing::new(&channel, position, recovered), &mut out);
+        }
+        Answer::Published { channel, position } => {
+            write_json(&Standing::new(&channel, position, Recovered::NotAsked), &mut out);
+        }
+        Answer::Unsubscribed { channel } => {
+            out.extend_from_slice(br#"{"channel":"#);
+            write_json(&*channel, &mut out);
+            out.push(b'}');
+        }
+        Answer::Refreshed { expires_in_ms: Some(ms) } => {
+            write_text(format_args!(r#"{{"expires_in_ms":{ms}}}"#), &mut out);
+        }
+        Answer::History { channel, position, publications } => {
+            return crate::history(&channel, position, &publications);
+        }
+        Answer::Present { channel, present } => return crate::present(&channel, &present),
+        Answer::Counted { channel, attendance } => return crate::attendance(&channel, attendance),
+        Answer::Refreshed { expires_in_ms: None }
+        | Answer::Recovered { .. }
+        | Answer::Called { .. }
+        | Answer::Told { .. }
+        | Answer::Connected { .. }
+        | Answer::Refused(_) => {
+            out.extend_from_slice(b"{}");
+        }
+    }
+    out
+}
+
+/// Why a connection is closed, in words.
+pub(crate) fn full(reason: &CloseReason, detail: &str) -> String {
+    match detail {
+        "" => reason.sentence.to_owned(),
+        detail => format!("{}: {detail}", reason.sentence),
+    }
+}
+
+/// Why something was not done.
+#[derive(Serialize)]
+pub(crate) struct Problem<'a> {
+    pub code: u16,
+    pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event: Option<&'a str>,
+}
+
+impl<'a> Problem<'a> {
+    pub fn of(refusal: &'a Refusal) -> Self {
+        Self { code: refusal.code as u16, message: &refusal.message, event: None }
+    }
 }
