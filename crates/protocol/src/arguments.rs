@@ -1,10 +1,12 @@
 //! What an event or an invocation carries: a JSON array whose binary data is strings of Base64.
 
+use std::ops::Range;
+
 use duplex_core::{Json, JsonError, Payload, Span};
 use serde_json::value::RawValue;
 
 /// The arguments of a message.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Arguments {
     json: String,
     binary: Vec<Span>,
@@ -33,28 +35,63 @@ impl Arguments {
             None | Some([]) => Ok(Payload::Args(Json::check(raw("[]"))?)),
             Some([one]) => {
                 let start = self.offset(one);
-                let binary = self.binary_in(start, start + one.get().len(), 0);
+                let binary = within(&self.binary, start..start + one.get().len(), 0);
                 Json::check_with_binary(one, binary).map(Payload::Data)
             }
             Some([one, .., last]) => {
                 let (start, end) = (self.offset(one), self.offset(last) + last.get().len());
                 let json = format!("[{}]", &self.json[start..end]);
-                let binary = self.binary_in(start, end, 1);
+                let binary = within(&self.binary, start..end, 1);
                 Json::check_with_binary(raw(&json), binary).map(Payload::Args)
             }
         }
+    }
+
+    /// Each of them, and where it is binary data.
+    pub fn each(&self) -> impl Iterator<Item = (&str, Vec<Span>)> {
+        self.values().into_iter().map(|value| {
+            let start = self.offset(value);
+            (value.get(), within(&self.binary, start..start + value.get().len(), 0))
+        })
+    }
+
+    /// One more behind them, which has come bit by bit.
+    pub fn append(&mut self, Growing { json, binary }: Growing) {
+        self.json.pop();
+        self.json.push_str(if self.json.len() > 1 { ",[" } else { "[" });
+        self.binary.extend(shifted(&binary, self.json.len()));
+        self.json.push_str(&json);
+        self.json.push_str("]]");
     }
 
     /// Where a value stands in the text.
     fn offset(&self, value: &RawValue) -> usize {
         value.get().as_ptr() as usize - self.json.as_ptr() as usize
     }
+}
 
-    /// Binary data between two places, in a text where the first of them is at `to`.
-    fn binary_in(&self, start: usize, end: usize, to: usize) -> Vec<Span> {
-        let within = self.binary.iter().filter(|span| (start..end).contains(&span.start));
-        within.map(|span| Span { start: span.start - start + to, end: span.end - start + to }).collect()
+/// The elements of an array that comes bit by bit.
+#[derive(Debug, Default)]
+pub(crate) struct Growing {
+    json: String,
+    binary: Vec<Span>,
+}
+
+impl Growing {
+    /// One more.
+    pub fn push(&mut self, value: &Json) {
+        if !self.json.is_empty() {
+            self.json.push(',');
+        }
+        self.binary.extend(shifted(value.binary(), self.json.len()));
+        self.json.push_str(value.as_str());
     }
+}
+
+/// Binary data in a part of a text, in another text where that part begins at `to`.
+pub(crate) fn within(binary: &[Span], part: Range<usize>, to: usize) -> Vec<Span> {
+    let within = binary.iter().filter(|span| part.contains(&span.start));
+    within.map(|span| Span { start: span.start - part.start + to, end: span.end - part.start + to }).collect()
 }
 
 /// The arguments of an event, and where they are binary data.

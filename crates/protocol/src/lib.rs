@@ -11,6 +11,7 @@ pub mod eventsource;
 pub mod echo;
 pub mod engineio;
 pub mod socketio;
+pub mod signalr;
 mod arguments;
 mod verb;
 mod msgpack;

@@ -58,7 +58,7 @@ pub struct Publish {
 }
 
 /// `null` is a value like any other.
-fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
+pub(crate) fn present<'de: 'a, 'a, D: serde::Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<&'a RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
