@@ -151,6 +151,11 @@ impl ClientId {
     pub fn from_random(bytes: [u8; 16]) -> Self {
         Self(u128::from_ne_bytes(bytes))
     }
+
+    /// The bytes it was made of.
+    pub fn bytes(self) -> [u8; 16] {
+        self.0.to_ne_bytes()
+    }
 }
 
 impl ClientId {

@@ -19,7 +19,9 @@ use tokio::time::{Instant, interval};
 
 use crate::authority::{Authority, Credentials, Gate};
 use crate::config::{Change, changes};
-use crate::doors::{self, Caller, Engines, Errand, Recoveries, Registry, Seat, Site, Whereabouts};
+use crate::doors::{
+    self, Caller, Engines, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
+};
 use crate::live::Live;
 use crate::options::Mode;
 use crate::places::{Full, Place, Places, Refused};
@@ -112,6 +114,7 @@ struct Parts {
     ready: Arc<AtomicBool>,
     errands: Arc<[mpsc::Sender<Errand>]>,
     whereabouts: Whereabouts,
+    signer: Arc<Signer>,
     live: watch::Receiver<Arc<Live>>,
     stage: watch::Receiver<Stage>,
 }
@@ -264,6 +267,7 @@ impl Parts {
             ready: Arc::default(),
             errands: errands.into(),
             whereabouts: Whereabouts::default(),
+            signer: Arc::new(Signer::new()),
             live,
             stage,
         };
@@ -293,6 +297,8 @@ impl Parts {
             taken,
             sessions: Rc::<Registry>::default(),
             engines: Rc::<Engines>::default(),
+            hubs: Rc::<Hubs>::default(),
+            signer: Arc::clone(&self.signer),
             recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts)),
             errands: Arc::clone(&self.errands),
         })

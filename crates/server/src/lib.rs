@@ -24,6 +24,7 @@ mod authority;
 mod places;
 mod doors;
 mod guard;
+mod hubs;
 mod query;
 mod api;
 mod page;
@@ -40,6 +41,7 @@ pub mod backend {
 }
 
 pub use guard::{Origin, OriginError};
+pub use hubs::{Hub, HubError};
 pub use options::{
     Auth, ConnectionRecovery, Connections, Drain, Mode, Namespace, Options, Slow, SocketIo, Timeouts,
     Version2,

@@ -10,6 +10,7 @@ use duplex_transport::websocket;
 use crate::Options;
 use crate::api::BodyLimits;
 use crate::guard::{Guard, Hosts};
+use crate::hubs::Hub;
 use crate::options::{Drain, Mode, SocketIo};
 use crate::rules;
 
@@ -25,6 +26,7 @@ pub(crate) struct Live {
     pub retained_bytes: usize,
     pub drain: Drain,
     pub socketio: SocketIo,
+    pub hubs: Arc<[Hub]>,
 }
 
 impl Live {
@@ -42,9 +44,9 @@ impl Live {
             message_bytes_max,
             subscriptions_max: options.settings.subscriptions,
         };
+        let namespaces = Arc::new(rules::namespaces(options)?);
         Ok(Self {
             settings: options.settings,
-            namespaces: Arc::new(rules::namespaces(options)?),
             guard: Guard::new(options.allowed_origins.clone(), hosts),
             welcome: Arc::new(welcome),
             sockets: options.websocket_settings(),
@@ -53,6 +55,29 @@ impl Live {
             retained_bytes: options.retained_bytes,
             drain: options.drain,
             socketio: options.socketio,
+            hubs: checked_hubs(options, &namespaces)?,
+            namespaces,
         })
     }
+}
+
+/// Hubs whose channels can be, each at a path of its own.
+fn checked_hubs(options: &Options, namespaces: &Namespaces) -> Result<Arc<[Hub]>, String> {
+    for (index, hub) in options.hubs.iter().enumerate() {
+        if options.hubs[..index].iter().any(|other| other.path == hub.path) {
+            return Err(format!(
+                "signalr.hubs: {} is there twice; give each hub a path of its own",
+                hub.path
+            ));
+        }
+        if let Some(namespace) = &hub.namespace
+            && let Ok(channel) = duplex_core::ChannelName::parse(&format!("{namespace}:x"))
+            && namespaces.of(&channel).is_err()
+        {
+            return Err(format!(
+                "signalr.hubs: {hub}: there is no namespace {namespace:?}; configure [namespace.{namespace}]"
+            ));
+        }
+    }
+    Ok(options.hubs.clone().into())
 }

@@ -11,6 +11,7 @@ use duplex_websocket::Limits;
 
 use crate::auth::{Anonymous, Expiry, Issuer, PrivateAddresses, Secret};
 use crate::guard::Origin;
+use crate::hubs::Hub;
 
 /// How a server is set up. The default is dev mode: everything is open, to programs on this machine only.
 #[derive(Debug, Clone)]
@@ -52,6 +53,8 @@ pub struct Options {
     pub drain: Drain,
     /// What clients of Socket.IO meet.
     pub socketio: SocketIo,
+    /// Where clients of SignalR connect, and which channels they meet there. Default `/signalr`, all channels.
+    pub hubs: Vec<Hub>,
 }
 
 /// For whom a server is open.
@@ -263,6 +266,7 @@ impl Default for Options {
             timeouts: Timeouts::default(),
             drain: Drain::default(),
             socketio: SocketIo::default(),
+            hubs: vec![Hub::default()],
         }
     }
 }

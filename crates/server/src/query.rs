@@ -19,6 +19,13 @@ pub(crate) fn value(query: Option<&str>, name: &str) -> Option<String> {
     Some(percent_decode_str(&value.replace('+', " ")).decode_utf8().ok()?.into_owned())
 }
 
+/// The same, whatever the case of the parameter's name.
+pub(crate) fn any_case(query: Option<&str>, name: &str) -> Option<String> {
+    let names = query.unwrap_or_default().split('&').filter_map(|pair| Some(pair.split_once('=')?.0));
+    let known = names.into_iter().find(|known| known.eq_ignore_ascii_case(name))?;
+    value(query, known)
+}
+
 /// A parameter that is a whole number; `None` if it is missing.
 pub(crate) fn number(query: Option<&str>, name: &str) -> Result<Option<u64>, NumberError> {
     value(query, name).map(|value| value.parse().map_err(|_| NumberError(value))).transpose()

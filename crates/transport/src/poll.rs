@@ -60,11 +60,15 @@ impl PollLink {
     }
 
     /// Answers with a status and a body, unless it is answered already.
-    pub fn refuse(&self, status: StatusCode, body: Bytes) {
+    pub fn refuse(&self, status: StatusCode, body: Bytes) -> Refused {
         let stage = &mut *self.stage.borrow_mut();
-        if let Stage::Waiting(_) = stage {
-            *stage = Stage::Refused(status, body);
-            self.wake();
+        match stage {
+            Stage::Waiting(_) => {
+                *stage = Stage::Refused(status, body);
+                self.wake();
+                Refused::Now
+            }
+            Stage::Answered(_) | Stage::Refused(..) | Stage::Over => Refused::Late,
         }
     }
 
@@ -130,8 +134,17 @@ impl Link for PollLink {
     }
 
     fn abort(&self) {
-        self.refuse(StatusCode::CONFLICT, Bytes::from_static(OVERTAKEN.as_bytes()));
+        let _ = self.refuse(StatusCode::CONFLICT, Bytes::from_static(OVERTAKEN.as_bytes()));
     }
+}
+
+/// Whether a poll was still waiting when it was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It was.
+    Now,
+    /// It had an answer.
+    Late,
 }
 
 /// A request that polls, and its connection.

@@ -321,6 +321,8 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
         "Whether clients of Socket.IO that lost their connection come back to their channels and get what they missed (connection state recovery). It shows: every event has one more argument, its offset."),
     number!(AtOnce "socketio.recovery_ttl", Time 1_000..=3_600_000, socketio.recovery_ttl,
         "How long such a client may stay away. Its channels must keep as much in `history.size` and `history.ttl`."),
+    parsed_list!(AtOnce "signalr.hubs", "paths such as `/signalr`, or `/chathub=chat` for the channels of the namespace `chat`", hubs,
+        "Where clients of SignalR connect. At a path with a namespace, channels have their names without it, see docs/signalr.md."),
     number!(AtOnce "presence.members_max", Count 1..=100_000, settings.members_listed,
         "Members listed in an answer about presence. The counts are always of all."),
     number!(AfterRestart "history.bytes_max", Bytes 1_048_576..=1_099_511_627_776, capacity.bytes,

@@ -8,6 +8,7 @@ mod eventsource;
 mod native;
 mod recovery;
 mod session;
+mod signalr;
 mod socket;
 mod socketio;
 
@@ -38,6 +39,7 @@ pub(crate) use engineio::Registry as Engines;
 pub(crate) use errand::{Errand, run as run_errands};
 pub(crate) use recovery::{Recoveries, Whereabouts};
 pub(crate) use session::Registry;
+pub(crate) use signalr::{Registry as Hubs, Signer};
 
 /// Publications as native frames over WebSocket.
 const NATIVE: EncodingId = EncodingId(0);
@@ -54,8 +56,16 @@ const BARE: EncodingId = EncodingId(5);
 /// The same in MessagePack.
 const BARE_MESSAGE_PACK: EncodingId = EncodingId(6);
 
+/// Publications as invocations of SignalR in JSON, framed for a WebSocket.
+const SIGNALR: EncodingId = EncodingId(7);
+/// The same in MessagePack.
+const SIGNALR_MESSAGE_PACK: EncodingId = EncodingId(8);
+/// Publications as invocations of SignalR for connections that any transport may carry.
+const SIGNALR_BARE: EncodingId = EncodingId(9);
+/// The same in MessagePack.
+const SIGNALR_BARE_MESSAGE_PACK: EncodingId = EncodingId(10);
 /// Publications as Socket.IO events, in several shapes from here on.
-const SOCKET_IO: u8 = 7;
+const SOCKET_IO: u8 = 11;
 
 /// What [`EncodingId`]s stand for, in order.
 pub(crate) fn encodings() -> Vec<Encoding> {
@@ -71,6 +81,7 @@ pub(crate) fn encodings() -> Vec<Encoding> {
         single(Box::new(Bare(Form::Json)), BARE),
         single(Box::new(Bare(Form::MessagePack)), BARE_MESSAGE_PACK),
     ];
+    encodings.extend(signalr::encodings());
     encodings.extend(socketio::encodings(SOCKET_IO).map(|(id, events)| joined(events, id)));
     encodings
 }
@@ -91,6 +102,10 @@ pub(crate) struct Site {
     pub sessions: Rc<Registry>,
     /// Engine.IO sessions here that requests may ask for.
     pub engines: Rc<Engines>,
+    /// Connections of SignalR here that requests may ask for.
+    pub hubs: Rc<Hubs>,
+    /// Signs their tokens.
+    pub signer: Arc<Signer>,
     /// Clients of Socket.IO here that may come back.
     pub recoveries: Recoveries,
     /// How each shard is asked to do something for a session of its.
@@ -206,7 +221,7 @@ fn forwarded(headers: &HeaderMap) -> Option<&str> {
     headers.get("x-forwarded-for")?.to_str().ok()
 }
 
-const WHERE: &str = "there is nothing here; try /, /ws, /sse, /session, /socket.io/, /engine.io/, /echo, /api/v1/publish, /healthz or /readyz\n";
+const WHERE: &str = "there is nothing here; try /, /ws, /sse, /session, /signalr, /socket.io/, /engine.io/, /echo, /api/v1/publish, /healthz or /readyz\n";
 
 /// Serves a connection from now on; `early` is what was read of it already.
 pub(crate) fn serve(site: &Rc<Site>, stream: TcpStream, early: Bytes, caller: Arc<Caller>) {
@@ -275,6 +290,9 @@ async fn answer(site: Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
 
 async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>) -> Reply {
     let path = request.uri().path();
+    if let Some(place) = signalr::find(&site.live().hubs, path) {
+        return signalr::answer(site, caller, request, place).await;
+    }
     let behind = path.strip_prefix("/session").map(str::to_owned);
     if let Some(rest) = behind.filter(|rest| rest.is_empty() || rest.starts_with('/')) {
         return session::answer(site, caller, request, &rest).await;
@@ -336,7 +354,7 @@ fn preflight(methods: &'static str) -> Response<Body> {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("content-type, authorization"),
+        HeaderValue::from_static("content-type, authorization, x-requested-with, x-signalr-user-agent"),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

@@ -1,0 +1,108 @@
+//! What a client that has negotiated shows when it connects. Nothing is kept for it until then: the token says all itself.
+
+use std::fmt;
+
+use aws_lc_rs::{constant_time, hmac};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use duplex_core::{ClientId, ShardId};
+
+use super::Resume;
+
+/// Bytes of the signature: half of what HMAC-SHA256 gives (RFC 2104, 5).
+const SIGNATURE_BYTES: usize = 16;
+
+/// Signs tokens, and knows its own.
+pub(crate) struct Signer(hmac::Key);
+
+impl Signer {
+    /// With a key that nobody knows.
+    pub fn new() -> Self {
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).expect("the operating system gives random bytes");
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
+    }
+
+    fn signature(&self, claims: &[u8]) -> [u8; SIGNATURE_BYTES] {
+        let whole = hmac::sign(&self.0, claims);
+        *whole.as_ref().first_chunk().expect("SHA-256 has 32 bytes")
+    }
+}
+
+/// What a token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ConnectionToken {
+    /// Where the connection will be.
+    pub shard: ShardId,
+    /// The id of its client.
+    pub client: ClientId,
+    /// When the client negotiated, milliseconds since 1970 UTC.
+    pub issued_ms: u64,
+    /// Whether the client wants to come back to it.
+    pub resume: Resume,
+}
+
+/// A token as it is written.
+pub(super) struct Signed(Vec<u8>);
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(&self.0))
+    }
+}
+
+impl ConnectionToken {
+    /// Signs it.
+    pub(super) fn sign(&self, signer: &Signer) -> Signed {
+        let shard = u8::try_from(self.shard.index()).expect("there are fewer shards");
+        let mut bytes = vec![shard, u8::from(self.resume == Resume::Yes)];
+        bytes.extend_from_slice(&self.issued_ms.to_be_bytes());
+        bytes.extend_from_slice(&self.client.bytes());
+        let signature = signer.signature(&bytes);
+        bytes.extend_from_slice(&signature);
+        Signed(bytes)
+    }
+
+    /// Reads one that was signed here. It comes from outside, so anything may be in it.
+    pub fn read(text: &str, signer: &Signer) -> Option<Self> {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (claims, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
+        constant_time::verify_slices_are_equal(&signer.signature(claims), signature).ok()?;
+        let (&[shard, resume], rest) = claims.split_first_chunk()?;
+        let (issued_ms, client) = rest.split_first_chunk()?;
+        Some(Self {
+            shard: ShardId::new(usize::from(shard))?,
+            client: ClientId::from_random(client.try_into().ok()?),
+            issued_ms: u64::from_be_bytes(*issued_ms),
+            resume: if resume == 1 { Resume::Yes } else { Resume::No },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_read_where_it_was_signed_and_nowhere_else() {
+        let signer = Signer::new();
+        let token = ConnectionToken {
+            shard: ShardId::new(3).unwrap(),
+            client: ClientId::from_random([7; 16]),
+            issued_ms: 1_732_330_000_123,
+            resume: Resume::Yes,
+        };
+        let text = token.sign(&signer).to_string();
+        assert_eq!(ConnectionToken::read(&text, &signer), Some(token));
+        assert_eq!(ConnectionToken::read(&text, &Signer::new()), None, "another server's");
+        for at in 0..text.len() {
+            let mut forged = text.clone().into_bytes();
+            forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(forged).unwrap();
+            assert_eq!(ConnectionToken::read(&forged, &signer), None, "{forged}");
+        }
+        for forged in ["", "AAAA", &text[1..], &format!("{text}AAAA")] {
+            assert_eq!(ConnectionToken::read(forged, &signer), None, "{forged}");
+        }
+    }
+}
