@@ -95,6 +95,11 @@ pub trait Protocol {
         u32::MAX
     }
 
+    /// Whether there are clients that answer no ping at all: one that has never answered any is then taken for such a one.
+    fn may_ignore_pings(&self) -> bool {
+        false
+    }
+
     /// The transport sends a heartbeat. A protocol that has one of its own sends it, too.
     fn beat(&mut self, steps: &mut Steps) {
         let _ = steps;

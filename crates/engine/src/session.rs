@@ -46,6 +46,8 @@ pub(crate) struct Session {
     pub entry: Tick,
     /// When something last came from the client.
     pub heard_ms: u64,
+    /// Whether it has ever answered a ping.
+    pub has_answered: bool,
     /// When its transport last took something of what waits, ms of the shard's clock; while it is full.
     pub stalled: Option<u64>,
     pub messages: Budget,
@@ -225,6 +227,7 @@ impl Session {
     pub fn heard(&mut self, settings: &Settings, key: SessionKey, now_ms: u64, wheel: &mut Wheel) {
         self.heard_ms = now_ms;
         if self.phase == Phase::Pinged {
+            self.has_answered = true;
             self.live(settings, key, wheel);
         }
     }
@@ -266,6 +269,10 @@ impl Session {
             Phase::Opening => return Due::Close(&CloseReason::STALE),
             Phase::Closing if self.sending == Sending::Away => return Due::End,
             Phase::Closing => self.link.abort(),
+            Phase::Pinged if !self.has_answered && self.protocol.may_ignore_pings() => {
+                self.heard_ms = now_ms;
+                self.live(settings, key, wheel);
+            }
             Phase::Pinged => return Due::Close(&CloseReason::NO_PONG),
             Phase::Away if self.away_until_ms(settings) > now_ms => self.live(settings, key, wheel),
             Phase::Away if self.expires_ms > now_ms => return Due::Close(&CloseReason::ABSENT),

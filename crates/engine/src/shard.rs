@@ -449,6 +449,7 @@ impl State {
             due_ms,
             entry: self.wheel.insert(key, due_ms),
             heard_ms: self.now_ms,
+            has_answered: false,
             stalled: None,
             messages: Budget::default(),
             protocol,

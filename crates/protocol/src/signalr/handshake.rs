@@ -6,8 +6,9 @@ use serde::Deserialize;
 
 use super::{Format, Transport};
 
-/// Versions of the hub protocol that are spoken. The second adds acknowledgements, which concern its transport alone.
-const VERSIONS: [u64; 2] = [1, 2];
+/// The newest version of the hub protocol. It adds acknowledgements, which concern its transport alone. As on the official server,
+/// older ones are whatever a client says; some say 0.
+const VERSION: u64 = 2;
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -28,7 +29,7 @@ pub(super) fn read(message: &str, transport: Transport) -> Result<Format, String
         let protocol: String = protocol.chars().take(64).collect();
         format!("The protocol '{protocol}' is not supported.")
     })?;
-    if !VERSIONS.contains(&version) {
+    if version > VERSION {
         return Err(format!("The server does not support version {version} of the '{protocol}' protocol."));
     }
     match (format, transport) {

@@ -37,6 +37,8 @@ pub struct Introduction {
     pub channels: Vec<ChannelName>,
     /// Bytes of items that may wait in a stream that the client sends.
     pub bytes_max: usize,
+    /// Whether the client can be asked for something: older ones end their connection.
+    pub answers: Able,
     /// How publications are written for a client of each format.
     pub encodings: fn(Format) -> Encodings,
 }
@@ -510,7 +512,9 @@ impl Protocol for Hub {
         payload: &Payload,
         steps: &mut Steps,
     ) -> Able {
-        let Stage::Connected(format, _) = self.stage else { return Able::No };
+        let (Stage::Connected(format, _), Able::Yes) = (self.stage, self.introduction.answers) else {
+            return Able::No;
+        };
         let Requests { open, numbers } = &mut **self.requests.get_or_insert_default();
         // An answer to the oldest would not be waited for any more.
         if open.len() == REQUESTS_MAX {
@@ -530,6 +534,11 @@ impl Protocol for Hub {
 
     fn silence_max_ms(&self) -> u32 {
         SILENCE_MAX_MS
+    }
+
+    /// The official server waits for answers only of clients that have sent a ping by themselves.
+    fn may_ignore_pings(&self) -> bool {
+        true
     }
 
     fn beat(&mut self, steps: &mut Steps) {

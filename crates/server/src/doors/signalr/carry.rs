@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use bytes::Bytes;
-use duplex_core::{CloseReason, Identity, Link, Spent};
+use duplex_core::{Able, CloseReason, Identity, Link, Spent};
 use duplex_engine::{Opening, SessionKey};
 use duplex_protocol::signalr::{
     Format, Hub as Conversation, Introduction, Sequencing, Transport, Written, sequence,
@@ -159,6 +159,7 @@ fn wire(site: &Rc<Site>, stream: TcpStream, (begin, arrival): (Begin, Arrival)) 
         client: new_client(),
         issued_ms: 0,
         resume: Resume::No,
+        answers: Able::Yes,
     });
     let key = open(site, socket.clone(), introduction, identity, &named);
     // Nobody can ask for one that was not negotiated.

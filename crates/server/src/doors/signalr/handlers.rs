@@ -14,7 +14,7 @@ use duplex_transport::websocket::WebSocketLink;
 use http::StatusCode;
 
 use super::carry::{Begin, open_movable};
-use super::registry::{Found, Guard, Known};
+use super::registry::{Found, Guard, Known, Polls};
 use super::token::ConnectionToken;
 use crate::doors::client::Client;
 use crate::doors::{Caller, Site};
@@ -305,6 +305,13 @@ pub(super) fn open_polled(site: &Rc<Site>, begin: Begin) -> Option<()> {
     // Nothing carries it yet, which is learnt by writing.
     site.shard.writable(known.key);
     Some(())
+}
+
+/// The client's first poll has come.
+pub(super) fn begin_polling(site: &Rc<Site>, token: &ConnectionToken) {
+    if let Found::Connection(known) = site.hubs.find(token) {
+        known.polls.set(Polls::Begun);
+    }
 }
 
 /// What became of messages in a request.

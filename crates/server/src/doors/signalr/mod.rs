@@ -11,7 +11,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duplex_core::{ClientId, Encode, EncodingId, ErrorCode, Identity, PresenceChange, Publication, Refusal};
+use duplex_core::{
+    Able, ClientId, Encode, EncodingId, ErrorCode, Identity, PresenceChange, Publication, Refusal,
+};
 use duplex_engine::{Encoding, Pieces, unix_ms};
 use duplex_protocol::signalr::{self, Encodings, Format, Introduction, Transport};
 use duplex_transport::http::{Body, BodyError, Reply, content, read_body, text};
@@ -25,7 +27,7 @@ pub(crate) use token::Signer;
 
 use self::carry::{Begin, Origin};
 use self::handlers::Posted;
-use self::registry::{Found, Owner, TokenDigest};
+use self::registry::{Found, Owner, Polls, TokenDigest};
 use self::token::ConnectionToken;
 use super::{
     BARE, BARE_MESSAGE_PACK, Caller, Counted, SIGNALR, SIGNALR_BARE, SIGNALR_BARE_MESSAGE_PACK,
@@ -202,7 +204,13 @@ async fn negotiate(site: &Site, caller: &Caller, request: &Request<Incoming>) ->
         Some("true") => Resume::Yes,
         _ => Resume::No,
     };
-    let token = ConnectionToken { shard: site.id, client: new_client(), issued_ms: unix_ms(), resume };
+    let token = ConnectionToken {
+        shard: site.id,
+        client: new_client(),
+        issued_ms: unix_ms(),
+        resume,
+        answers: answers(request),
+    };
     let signed = token.sign(&site.signer).to_string();
     let (connection_id, connection_token) = match version {
         0 => (signed, None),
@@ -240,6 +248,15 @@ async fn identify(site: &Site, token: Option<&str>) -> Result<Identity, Refusal>
     site.ground.backend.connect(token).await
 }
 
+/// Whether a client can be asked for something, by the version it names. Those before 7 end their connection when they are.
+fn answers<B>(request: &Request<B>) -> Able {
+    let headers = request.headers();
+    let agent = headers.get("x-signalr-user-agent").or_else(|| headers.get(header::USER_AGENT));
+    let version = agent.and_then(|agent| agent.to_str().ok()?.strip_prefix("Microsoft SignalR/"));
+    let major = version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    if major.is_some_and(|major| major < 7) { Able::No } else { Able::Yes }
+}
+
 /// What a request wants of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Visit {
@@ -270,6 +287,7 @@ impl Visit {
 struct View {
     transport: Transport,
     resume: Resume,
+    polls: Polls,
     owner: Owner,
     body_bytes_max: usize,
 }
@@ -307,7 +325,16 @@ async fn of_hub(
             let identity = identify(site, shown.as_deref()).await.map_err(|refusal| turned_away(&refusal))?;
             let owner = Owner { token: shown.as_deref().map(TokenDigest::of), user: identity.user.clone() };
             let origin = Origin { hub: hub.clone(), identity, owner, token };
-            return begin(site, caller, &request, visit, origin).await;
+            let begun = begin(site, caller, &request, visit, origin).await?;
+            return match (begun, token) {
+                (Begun::Answered(reply), _) => Ok(reply),
+                (Begun::Open, Some(token)) if visit == Visit::Post => {
+                    let bytes_max = site.live().sockets.first_message_bytes;
+                    post(site, request, token, bytes_max).await.map(Reply::Response)
+                }
+                (Begun::Open, Some(token)) => first_poll(site, token).await,
+                (Begun::Open, None) => Err(unknown()),
+            };
         }
         Sight::Connection(view) => view,
     };
@@ -324,6 +351,7 @@ async fn of_hub(
             StatusCode::CONFLICT,
             "the connection has this transport already; negotiate another\n",
         )),
+        (Visit::Poll, Transport::Polls) if view.polls == Polls::NotYet => first_poll(site, token).await,
         (Visit::Poll, Transport::Polls) => Ok(carry::poll(site, caller, &request, token)),
         (Visit::Upgrade | Visit::Events | Visit::Poll, _) => {
             Err(refuse(StatusCode::BAD_REQUEST, "Cannot change transports mid-connection"))
@@ -353,7 +381,7 @@ async fn begin(
     request: &Request<Incoming>,
     visit: Visit,
     origin: Origin,
-) -> Result<Reply, Response<Body>> {
+) -> Result<Begun, Response<Body>> {
     let channels = query::channels(request.uri().query());
     let channels = channels
         .map_err(|error| text(StatusCode::BAD_REQUEST, format!("channels: {error}\n")))?
@@ -361,8 +389,7 @@ async fn begin(
     let (transport, counted) = match visit {
         Visit::Upgrade => (Transport::WebSocket, Counted::Connection),
         Visit::Events => (Transport::Events, Counted::Connection),
-        Visit::Poll => (Transport::Polls, Counted::Session),
-        Visit::Post => return Err(unknown()),
+        Visit::Poll | Visit::Post => (Transport::Polls, Counted::Session),
         Visit::Delete => return Err(not_by_delete()),
     };
     let place = find_place(site, &caller, request, counted).map_err(later)?;
@@ -374,19 +401,35 @@ async fn begin(
         transport,
         channels,
         bytes_max: site.live().bodies.bytes_max,
+        answers: token.map_or_else(|| answers(request), |token| token.answers),
         encodings: if is_movable { bare } else { framed },
     };
     let begin = Begin { introduction, identity, owner, token, place };
-    match (visit, token) {
-        (Visit::Events, Some(_)) => Ok(carry::by_events(site, caller, begin)),
-        (Visit::Poll, Some(token)) => {
+    Ok(Begun::Answered(match (transport, token) {
+        (Transport::Events, _) => carry::by_events(site, caller, begin),
+        (Transport::WebSocket, _) | (Transport::Polls, None) => {
+            carry::by_websocket(site, caller, request, begin)
+        }
+        (Transport::Polls, Some(token)) => {
             let opened = on_shard(site, token, move |site, _| handlers::open_polled(site, begin)).await?;
             opened.ok_or_else(unknown)?;
-            // The first poll only begins the connection; the client waits for its answer before it says anything.
-            Ok(Reply::Response(polled(StatusCode::OK)))
+            return Ok(Begun::Open);
         }
-        _ => Ok(carry::by_websocket(site, caller, request, begin)),
-    }
+    }))
+}
+
+/// How a connection begins.
+enum Begun {
+    /// By this answer.
+    Answered(Reply),
+    /// It is there, and what carries it asks for it.
+    Open,
+}
+
+/// The first poll only begins the connection: the client waits for its answer before it says anything.
+async fn first_poll(site: &Rc<Site>, token: ConnectionToken) -> Result<Reply, Response<Body>> {
+    on_shard(site, token, handlers::begin_polling).await?;
+    Ok(Reply::Response(polled(StatusCode::OK)))
 }
 
 /// The answer to a poll that brings nothing.
@@ -407,6 +450,7 @@ fn look(site: &Rc<Site>, token: &ConnectionToken) -> Sight {
             Sight::Connection(View {
                 transport: known.transport,
                 resume: known.resume,
+                polls: known.polls.get(),
                 owner: known.owner.clone(),
                 body_bytes_max: if is_admitted {
                     bytes_max

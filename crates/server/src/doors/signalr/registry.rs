@@ -29,10 +29,20 @@ pub(super) struct Known {
     pub link: Option<Weak<MovableLink>>,
     /// What its client writes, once it has said so.
     pub format: Cell<Option<Format>>,
+    /// Whether its client has begun to poll, if that is what carries it.
+    pub polls: Cell<Polls>,
     /// The request that polls for it.
     pub poll: RefCell<Weak<PollLink>>,
     pub owner: Owner,
     resumes: Cell<Budget>,
+}
+
+/// Whether a client has begun to poll.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Polls {
+    #[default]
+    NotYet,
+    Begun,
 }
 
 impl Known {
@@ -43,8 +53,8 @@ impl Known {
         owner: Owner,
     ) -> Self {
         let link = link.map(Rc::downgrade);
-        let (format, poll, resumes) = Default::default();
-        Self { key, transport, resume, link, format, poll, owner, resumes }
+        let (format, polls, poll, resumes) = Default::default();
+        Self { key, transport, resume, link, format, polls, poll, owner, resumes }
     }
 
     /// Its link, if other transports than its first may carry it.

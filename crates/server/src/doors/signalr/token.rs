@@ -5,12 +5,17 @@ use std::fmt;
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use duplex_core::{ClientId, ShardId};
+use duplex_core::{Able, ClientId, ShardId};
 
 use super::Resume;
 
 /// Bytes of the signature: half of what HMAC-SHA256 gives (RFC 2104, 5).
 const SIGNATURE_BYTES: usize = 16;
+
+/// In a token: its client wants to come back.
+const RESUMES: u8 = 1;
+/// In a token: its client can be asked.
+const ANSWERS: u8 = 2;
 
 /// Signs tokens, and knows its own.
 pub(crate) struct Signer(hmac::Key);
@@ -40,6 +45,8 @@ pub(crate) struct ConnectionToken {
     pub issued_ms: u64,
     /// Whether the client wants to come back to it.
     pub resume: Resume,
+    /// Whether the client can be asked for something.
+    pub answers: Able,
 }
 
 /// A token as it is written.
@@ -55,7 +62,14 @@ impl ConnectionToken {
     /// Signs it.
     pub(super) fn sign(&self, signer: &Signer) -> Signed {
         let shard = u8::try_from(self.shard.index()).expect("there are fewer shards");
-        let mut bytes = vec![shard, u8::from(self.resume == Resume::Yes)];
+        let mut flags = 0;
+        if self.resume == Resume::Yes {
+            flags |= RESUMES;
+        }
+        if self.answers == Able::Yes {
+            flags |= ANSWERS;
+        }
+        let mut bytes = vec![shard, flags];
         bytes.extend_from_slice(&self.issued_ms.to_be_bytes());
         bytes.extend_from_slice(&self.client.bytes());
         let signature = signer.signature(&bytes);
@@ -68,13 +82,14 @@ impl ConnectionToken {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (claims, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
         constant_time::verify_slices_are_equal(&signer.signature(claims), signature).ok()?;
-        let (&[shard, resume], rest) = claims.split_first_chunk()?;
+        let (&[shard, flags], rest) = claims.split_first_chunk()?;
         let (issued_ms, client) = rest.split_first_chunk()?;
         Some(Self {
             shard: ShardId::new(usize::from(shard))?,
             client: ClientId::from_random(client.try_into().ok()?),
             issued_ms: u64::from_be_bytes(*issued_ms),
-            resume: if resume == 1 { Resume::Yes } else { Resume::No },
+            resume: if flags & RESUMES != 0 { Resume::Yes } else { Resume::No },
+            answers: if flags & ANSWERS != 0 { Able::Yes } else { Able::No },
         })
     }
 }
@@ -91,6 +106,7 @@ mod tests {
             client: ClientId::from_random([7; 16]),
             issued_ms: 1_732_330_000_123,
             resume: Resume::Yes,
+            answers: Able::No,
         };
         let text = token.sign(&signer).to_string();
         assert_eq!(ConnectionToken::read(&text, &signer), Some(token));
