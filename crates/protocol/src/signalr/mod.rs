@@ -38,3 +38,6 @@ pub enum Transport {
     /// Long polling: each poll is a sign of life by itself.
     Polls,
 }
+
+#[cfg(test)]
+mod tests;

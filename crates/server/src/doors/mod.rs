@@ -164,30 +164,39 @@ fn shown_token<B>(request: &Request<B>) -> Option<String> {
     bearer.or_else(|| query::value(request.uri().query(), "token"))
 }
 
-/// Whether there is room for a client, whoever it is; if not, what it is answered.
+/// Whether there is room for a client, whoever it is, and it may come now; if not, what it is answered.
 fn find_place<B>(
     site: &Site,
     caller: &Caller,
     request: &Request<B>,
     counted: Counted,
 ) -> Result<Option<AddressPlace>, StatusCode> {
-    let now_ms = unix_ms();
+    let place = take_place(site, caller, request, counted)?;
     let query = request.uri().query();
     let comes_back = request.headers().contains_key("last-event-id") || query::flag(query, "returning");
     let returning = if comes_back { Returning::Yes } else { Returning::No };
-    let forwarded = forwarded(request.headers());
+    match site.places.admit(returning, unix_ms()) {
+        Spent::Within => Ok(place),
+        Spent::Over => Err(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// Whether there is room for a client that may come; if not, what it is answered.
+fn take_place<B>(
+    site: &Site,
+    caller: &Caller,
+    request: &Request<B>,
+    counted: Counted,
+) -> Result<Option<AddressPlace>, StatusCode> {
+    let (forwarded, now_ms) = (forwarded(request.headers()), unix_ms());
     let place = match counted {
         Counted::Connection => site.places.take_forwarded(caller.peer, forwarded, now_ms),
         Counted::Session => site.places.take_session(caller.peer, forwarded, now_ms),
     };
-    let place = place.map_err(|full| match full {
+    place.map_err(|full| match full {
         Full::Node => StatusCode::SERVICE_UNAVAILABLE,
         Full::Address => StatusCode::TOO_MANY_REQUESTS,
-    })?;
-    if site.places.admit(returning, now_ms) == Spent::Over {
-        return Err(StatusCode::SERVICE_UNAVAILABLE);
-    }
-    Ok(place)
+    })
 }
 
 /// There is no room now. Those who are told so at once are told different times to come back.

@@ -31,7 +31,7 @@ use self::registry::{Found, Owner, Polls, TokenDigest};
 use self::token::ConnectionToken;
 use super::{
     BARE, BARE_MESSAGE_PACK, Caller, Counted, SIGNALR, SIGNALR_BARE, SIGNALR_BARE_MESSAGE_PACK,
-    SIGNALR_MESSAGE_PACK, Site, bearer, find_place, later, not_allowed, preflight, turned_away,
+    SIGNALR_MESSAGE_PACK, Site, bearer, find_place, later, not_allowed, preflight, take_place, turned_away,
 };
 use crate::hubs::Hub;
 use crate::query;
@@ -392,7 +392,12 @@ async fn begin(
         Visit::Poll | Visit::Post => (Transport::Polls, Counted::Session),
         Visit::Delete => return Err(not_by_delete()),
     };
-    let place = find_place(site, &caller, request, counted).map_err(later)?;
+    // Whoever has negotiated was let in then.
+    let place = match origin.token {
+        Some(_) => take_place(site, &caller, request, counted),
+        None => find_place(site, &caller, request, counted),
+    };
+    let place = place.map_err(later)?;
     let Origin { hub, identity, owner, token } = origin;
     let is_movable =
         transport != Transport::WebSocket || token.is_some_and(|token| token.resume == Resume::Yes);
