@@ -319,27 +319,49 @@ async fn of_hub(
         None => Sight::Room,
         Some(token) => on_shard(site, token, look).await?,
     };
-    let view = match sight {
-        Sight::Nothing => return Err(unknown()),
-        Sight::Room => {
+    match (sight, token) {
+        (Sight::Room, token) => {
             let identity = identify(site, shown.as_deref()).await.map_err(|refusal| turned_away(&refusal))?;
             let owner = Owner { token: shown.as_deref().map(TokenDigest::of), user: identity.user.clone() };
             let origin = Origin { hub: hub.clone(), identity, owner, token };
-            let begun = begin(site, caller, &request, visit, origin).await?;
-            return match (begun, token) {
-                (Begun::Answered(reply), _) => Ok(reply),
-                (Begun::Open, Some(token)) if visit == Visit::Post => {
-                    let bytes_max = site.live().sockets.first_message_bytes;
-                    post(site, request, token, bytes_max).await.map(Reply::Response)
-                }
-                (Begun::Open, Some(token)) => first_poll(site, token).await,
-                (Begun::Open, None) => Err(unknown()),
-            };
+            of_nothing_yet(site, caller, request, visit, origin).await
         }
-        Sight::Connection(view) => view,
-    };
-    check_owner(site, &view.owner, shown.as_deref()).await?;
-    let Some(token) = token else { return Err(unknown()) };
+        (Sight::Connection(view), Some(token)) => {
+            check_owner(site, &view.owner, shown.as_deref()).await?;
+            of_connection(site, caller, request, visit, (token, &view)).await
+        }
+        (Sight::Nothing | Sight::Connection(_), _) => Err(unknown()),
+    }
+}
+
+/// A request by which a connection begins.
+async fn of_nothing_yet(
+    site: &Rc<Site>,
+    caller: Arc<Caller>,
+    request: Request<Incoming>,
+    visit: Visit,
+    origin: Origin,
+) -> Result<Reply, Response<Body>> {
+    let token = origin.token;
+    match (begin(site, caller, &request, visit, origin).await?, token) {
+        (Begun::Answered(reply), _) => Ok(reply),
+        (Begun::Open, Some(token)) if visit == Visit::Post => {
+            let bytes_max = site.live().sockets.first_message_bytes;
+            post(site, request, token, bytes_max).await.map(Reply::Response)
+        }
+        (Begun::Open, Some(token)) => first_poll(site, token).await,
+        (Begun::Open, None) => Err(unknown()),
+    }
+}
+
+/// A request for a connection that is there.
+async fn of_connection(
+    site: &Rc<Site>,
+    caller: Arc<Caller>,
+    request: Request<Incoming>,
+    visit: Visit,
+    (token, view): (ConnectionToken, &View),
+) -> Result<Reply, Response<Body>> {
     match (visit, view.transport) {
         (Visit::Upgrade, Transport::WebSocket) if view.resume == Resume::Yes => {
             match on_shard(site, token, carry::may_resume).await? {
