@@ -84,6 +84,11 @@ pub trait Protocol {
         Able::No
     }
 
+    /// The client goes. What the application asked it, and it has not answered, it will not answer any more.
+    fn unanswered(&mut self) -> Vec<RequestId> {
+        Vec::new()
+    }
+
     /// The client of a [`Stream`](crate::Stream) gets an event of its channel, which is written already.
     fn item(&self, stream: &str, event: &[u8]) -> Message {
         let _ = stream;

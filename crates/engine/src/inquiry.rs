@@ -161,6 +161,17 @@ impl Shard {
         inquiry.asked(count);
     }
 
+    /// A client goes: nobody need wait for its answers.
+    pub(crate) fn give_up_answers(&self, key: SessionKey) {
+        let unanswered = match self.state.borrow_mut().sessions.live(key) {
+            Some(session) => session.protocol.unanswered(),
+            None => return,
+        };
+        for request in unanswered {
+            self.reply(key, request, Err("the client has gone".to_owned()));
+        }
+    }
+
     /// A client has answered.
     pub(crate) fn reply(&self, key: SessionKey, id: RequestId, answer: Result<Json, String>) {
         let answered = {

@@ -216,6 +216,7 @@ impl Shard {
 
     /// The same; `after_ms` is when the client should come back.
     fn dismiss(&self, key: SessionKey, reason: &'static CloseReason, detail: &str, after_ms: Option<u32>) {
+        self.give_up_answers(key);
         let state = &mut *self.state.borrow_mut();
         let Some(session) = state.sessions.live(key) else { return };
         tracing::debug!(client = %session.client, code = reason.code, detail, "closing");
@@ -263,6 +264,7 @@ impl Shard {
 
     /// The link has ended, and with it the session.
     pub fn ended(&self, key: SessionKey) {
+        self.give_up_answers(key);
         let mut state = self.state.borrow_mut();
         if state.sessions.get(key).is_none() {
             return;

@@ -549,6 +549,11 @@ impl Protocol for Hub {
         }
     }
 
+    fn unanswered(&mut self) -> Vec<RequestId> {
+        let open = self.requests.take().map(|requests| requests.open).unwrap_or_default();
+        open.into_iter().map(|(_, request)| request).collect()
+    }
+
     fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
         let Closing { reason, detail, .. } = *closing;
         if *reason == CloseReason::GOING_AWAY {
