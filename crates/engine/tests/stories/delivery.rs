@@ -1,8 +1,8 @@
 //! Who gets what, and what becomes of those who do not answer.
 
-use duplex_engine::Settings;
+use duplex_engine::{Namespaces, Overload, Policy, Settings};
 
-use crate::support::{Story, settings};
+use crate::support::{Story, open, settings};
 
 #[test]
 fn what_is_published_reaches_each_subscriber_once_and_in_order() {
@@ -180,4 +180,33 @@ fn pings_keep_their_pace_whatever_time_a_pong_may_take() {
     }
     story.pass(1_000, "a: ping");
     story.pass(60_000, "a: close3012");
+}
+
+#[test]
+fn a_channel_may_be_told_as_a_stream_beside_those_who_are_told_as_ever() {
+    let mut story = Story::new();
+    story.run("a: connect; sub news", "a: hello news@0");
+    story.run("b: connect; stream news as 7; sub other", "b: hello news@0 other@0");
+    story.run("c: connect; stream news as 8", "c: hello news@0");
+    story.run(
+        "a: pub news 1; pub news 2",
+        "a: news/1=1 news/2=2 | b: 7<news/1=1 7<news/2=2 | c: 8<news/1=1 8<news/2=2",
+    );
+    story.run("a: pub other 1", "b: other/1=1");
+    story.run("b: unsub news; sub news", "b: left news@2");
+    story.run("a: pub news 3", "a: news/3=3 | b: news/3=3 | c: 8<news/3=3");
+    story.run("d: connect; stream news as 9 since 1", "d: hello news@3+all 9<news/2=2 9<news/3=3");
+}
+
+#[test]
+fn a_stream_is_thinned_out_and_catches_up_like_everybody() {
+    let mut story =
+        Story::ruled(settings(), Namespaces::one(Policy { overload: Overload::DropOldest, ..open() }));
+    story.run("a: connect", "a: hello");
+    story.run("b: connect; stream news as 7", "b: hello news@0");
+    story.stuck("b");
+    story.run("a: pub news 1", "");
+    story.run("a: pub news 2", "");
+    story.unstuck("b");
+    story.expect("b: 7<news/1=1 7<news/2=2");
 }

@@ -11,7 +11,7 @@ use duplex_core::{
     Answer, Audience, Backend, Broker, Call, Change, ChannelName, CloseReason, Command, Detail, Effort,
     Encode, EncodingId, Epoch, ErrorCode, EventName, Frame, FrameQueue, Heartbeat, Identity, Json, Link,
     Message, Payload, Pending, Position, PresenceChange, Protocol, Publication, Recovered, Refusal, Said,
-    ShardId, Step, Steps, Tags, Ticket, UserId, Written,
+    ShardId, Step, Steps, Stream, Tags, Ticket, UserId, Written,
 };
 use duplex_engine::{
     Allow, Encoding, Ground, Namespaces, Node, Opening, Pieces, Policy, SessionKey, Settings, Shard, Who,
@@ -26,6 +26,9 @@ pub fn settings() -> Settings {
 pub fn open() -> Policy {
     Policy { allow: Allow::all(Who::Anyone), ..Policy::default() }
 }
+
+/// The encoding of what is told as streams.
+const STREAMED: EncodingId = EncodingId(1);
 
 /// One shard with clients that are named by a word.
 pub struct Story {
@@ -60,8 +63,9 @@ impl Story {
         namespaces: Namespaces,
         wrap: impl FnOnce(Arc<Memory>) -> Arc<B>,
     ) -> Self {
-        let encoding = Encoding { encode: Box::new(Words), plain: EncodingId(0), pieces: Pieces::Joined };
-        let node = Arc::new(Node::new(1, vec![encoding], settings.inbox_bytes));
+        let words = |plain, pieces| Encoding { encode: Box::new(Words), plain, pieces };
+        let encodings = vec![words(EncodingId(0), Pieces::Joined), words(STREAMED, Pieces::Single)];
+        let node = Arc::new(Node::new(1, encodings, settings.inbox_bytes));
         let memory = Arc::new(Memory::new(Capacity::default(), node.clone()));
         let broker = wrap(Arc::clone(&memory));
         let ground = Ground { node: Arc::clone(&node), broker, presence: memory, backend: Arc::new(Gate) };
@@ -341,6 +345,13 @@ impl Protocol for Spoken {
                 token: Some(token.into()),
                 stream: None,
             },
+            // `stream news as 7`, and perhaps `since 3`.
+            ["stream", name, "as", stream, ref rest @ ..] => Command::Subscribe {
+                channel: channel(name),
+                since: rest.get(1).and_then(|offset| since(name, offset)),
+                token: None,
+                stream: Some(Stream { name: stream.into(), encoding: STREAMED }),
+            },
             ["who", name] => Command::Presence { channel: channel(name), detail: Detail::Members },
             ["count", name] => Command::Presence { channel: channel(name), detail: Detail::Count },
             ["history", name] => {
@@ -375,6 +386,11 @@ impl Protocol for Spoken {
             _ => panic!("unknown words {text:?}"),
         };
         steps.push_back(Step::Ask(Ticket(0), command));
+    }
+
+    fn item(&self, stream: &str, event: &[u8]) -> Message {
+        let event = std::str::from_utf8(event).unwrap();
+        Message::Text(Bytes::from(format!("{stream}<{event}")))
     }
 
     fn answer(&mut self, _: Ticket, answer: Answer, steps: &mut Steps) {
