@@ -14,6 +14,7 @@ pub mod socketio;
 pub mod signalr;
 mod arguments;
 mod verb;
+mod requests;
 mod msgpack;
 mod publication;
 mod history;

@@ -1,6 +1,5 @@
 //! A client's conversation with a hub.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use duplex_core::{
@@ -15,6 +14,7 @@ use super::write::{self, Outcome, text};
 use super::{Format, Transport, handshake};
 use crate::arguments::{Arguments, values};
 use crate::publication::write_json;
+use crate::requests::Requests;
 use crate::verb::{self, Problem, body, full};
 
 /// What the client did not ask for itself: to be connected, and to be subscribed.
@@ -23,8 +23,8 @@ const OWN: Ticket = Ticket(0);
 const SILENCE_MAX_MS: u32 = 15_000;
 /// Streams that a client has open, in both directions, at most.
 const STREAMS_MAX: usize = 100;
-/// Questions of the application that a client has not answered, at most.
-const REQUESTS_MAX: usize = 1_000;
+/// What ids begin with that the application's questions are given.
+const QUESTION: &str = "s";
 
 /// What is known of a connection when it begins.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub struct Hub {
     tickets: u64,
     /// There only once there was one.
     flows: Option<Box<Flows>>,
-    /// There only once the application has asked something.
-    requests: Option<Box<Requests>>,
+    /// What the application asked.
+    requests: Requests,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -83,14 +83,6 @@ struct Flows {
     channels: Vec<(Box<str>, ChannelName)>,
     uploads: Vec<Upload>,
     /// The last number given to an upload.
-    numbers: u64,
-}
-
-/// What the application asked.
-#[derive(Debug, Default)]
-struct Requests {
-    /// Those that are not answered, and the numbers by which the client answers.
-    open: VecDeque<(u64, RequestId)>,
     numbers: u64,
 }
 
@@ -126,7 +118,7 @@ impl Hub {
             asked: Vec::new(),
             tickets: 0,
             flows: None,
-            requests: None,
+            requests: Requests::default(),
         }
     }
 
@@ -413,9 +405,8 @@ impl Hub {
             };
             return self.upload(|upload| upload.has(id), act, steps);
         }
-        let Some(Requests { open, .. }) = self.requests.as_deref_mut() else { return };
-        let place = open.iter().position(|(number, _)| question(*number) == id);
-        let Some((_, request)) = place.and_then(|place| open.remove(place)) else { return };
+        let number = id.strip_prefix(QUESTION).and_then(|number| number.parse().ok());
+        let Some(request) = number.and_then(|number| self.requests.answered(number)) else { return };
         let answer =
             outcome.and_then(|arguments| arguments.all().map_err(|error| format!("result: {error}")));
         steps.push_back(Step::Reply(request, answer));
@@ -430,11 +421,6 @@ impl Reply {
             Self::OnError | Self::Upload(_) => None,
         }
     }
-}
-
-/// How the client names what it is asked.
-fn question(number: u64) -> String {
-    format!("s{number}")
 }
 
 /// Why an invocation failed, in the words of the official server.
@@ -515,14 +501,7 @@ impl Protocol for Hub {
         let (Stage::Connected(format, _), Able::Yes) = (self.stage, self.introduction.answers) else {
             return Able::No;
         };
-        let Requests { open, numbers } = &mut **self.requests.get_or_insert_default();
-        // An answer to the oldest would not be waited for any more.
-        if open.len() == REQUESTS_MAX {
-            open.pop_front();
-        }
-        *numbers += 1;
-        let id = question(*numbers);
-        open.push_back((*numbers, request));
+        let id = format!("{QUESTION}{}", self.requests.ask(request));
         self.send(write::event(format, Some(&id), event, payload), steps);
         Able::Yes
     }
@@ -550,8 +529,7 @@ impl Protocol for Hub {
     }
 
     fn unanswered(&mut self) -> Vec<RequestId> {
-        let open = self.requests.take().map(|requests| requests.open).unwrap_or_default();
-        open.into_iter().map(|(_, request)| request).collect()
+        self.requests.take()
     }
 
     fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {

@@ -1,5 +1,4 @@
 use std::borrow::Cow;
-use std::collections::VecDeque;
 
 use bytes::Bytes;
 use duplex_core::{
@@ -12,15 +11,13 @@ use serde::Serialize;
 use super::attachments::assemble;
 use super::packet::{Breach, Kind, Packet, unpack};
 use super::{Dialect, Form, Namespace, Stamp, event};
-use crate::arguments::{Arguments, values};
+use crate::arguments::{Arguments, values, within};
 use crate::publication::write_json;
+use crate::requests::Requests;
 use crate::verb::{self, Problem, body, full};
 
 /// What the socket asks for by itself: to be connected, and to be subscribed.
 const OWN: Ticket = Ticket(0);
-
-/// Questions of the application that a client has not answered, at most.
-const REQUESTS_MAX: usize = 1_000;
 
 /// What a client brings along when it connects to a namespace.
 #[derive(Debug)]
@@ -61,8 +58,8 @@ pub struct Socket {
     asked: Vec<Asked>,
     /// The last ticket given.
     tickets: u64,
-    /// There only once the application has asked something.
-    requests: Option<Box<Requests>>,
+    /// What the application asked.
+    requests: Requests,
     partial: Option<Box<Partial>>,
 }
 
@@ -82,15 +79,6 @@ struct Greeting {
     pid: Option<Box<str>>,
     /// Channels in which it is not back yet.
     awaited: usize,
-}
-
-/// What the application asked.
-#[derive(Debug, Default)]
-struct Requests {
-    /// Those that are not answered, and the ack id by which the client answers.
-    open: VecDeque<(u64, RequestId)>,
-    /// Ack ids given.
-    acks: u64,
 }
 
 /// Something that was asked for the client.
@@ -149,7 +137,7 @@ impl Socket {
             stage,
             asked: Vec::new(),
             tickets: 0,
-            requests: None,
+            requests: Requests::default(),
             partial: None,
         }
     }
@@ -220,12 +208,14 @@ impl Socket {
     fn unpacked(&mut self, message: &[u8], steps: &mut Steps) -> Result<(), Breach> {
         let (json, binary) = unpack(message)?;
         let packet = Packet::unpacked(&json)?;
-        let data = packet.data.unwrap_or("[]");
-        let start = data.as_ptr() as usize - json.as_ptr() as usize;
-        let within = |span: &Span| packet.data.is_some() && (start..start + data.len()).contains(&span.start);
-        let binary = binary.into_iter().filter(within);
-        let binary = binary.map(|span| Span { start: span.start - start, end: span.end - start }).collect();
-        self.take(packet.kind, packet.id, &Arguments::new(data.to_owned(), binary), steps)
+        let arguments = match packet.data {
+            Some(data) => {
+                let start = data.as_ptr() as usize - json.as_ptr() as usize;
+                Arguments::new(data.to_owned(), within(&binary, start..start + data.len(), 0))
+            }
+            None => Arguments::new("[]".to_owned(), Vec::new()),
+        };
+        self.take(packet.kind, packet.id, &arguments, steps)
     }
 
     fn take(
@@ -273,9 +263,7 @@ impl Socket {
     /// The client answers what the application asked. What it was not asked, or has answered, is passed over, as the official
     /// server does.
     fn answered(&mut self, id: Option<u64>, arguments: &Arguments, steps: &mut Steps) {
-        let Some(Requests { open, .. }) = self.requests.as_deref_mut() else { return };
-        let place = open.iter().position(|(ack, _)| Some(*ack) == id);
-        let Some((_, request)) = place.and_then(|place| open.remove(place)) else { return };
+        let Some(request) = id.and_then(|ack| self.requests.answered(ack)) else { return };
         if let Ok(args) = arguments.all() {
             steps.push_back(Step::Reply(request, Ok(args)));
         }
@@ -458,21 +446,13 @@ impl Protocol for Socket {
         if !matches!(self.stage, Stage::Connected(_)) {
             return Able::No;
         }
-        let Requests { open, acks } = &mut **self.requests.get_or_insert_default();
-        // An answer to the oldest would not be waited for any more.
-        if open.len() == REQUESTS_MAX {
-            open.pop_front();
-        }
-        let ack = *acks;
-        *acks += 1;
-        open.push_back((ack, request));
+        let ack = self.requests.ask(request);
         self.send_with(Kind::Event, Some(ack), event::arguments(event, payload), steps);
         Able::Yes
     }
 
     fn unanswered(&mut self) -> Vec<RequestId> {
-        let open = self.requests.take().map(|requests| requests.open).unwrap_or_default();
-        open.into_iter().map(|(_, request)| request).collect()
+        self.requests.take()
     }
 
     fn closing(&mut self, closing: &Closing<'_>, steps: &mut Steps) {
