@@ -189,6 +189,7 @@ fn greet(address: SocketAddr, mode: Mode) {
   WebSocket            ws://{address}/ws            ws://{address}/ws?channels=lobby
   Server-Sent Events   http://{address}/sse?channels=lobby
   Socket.IO            http://{address}/             docs/socketio.md
+  SignalR              http://{address}/signalr      docs/signalr.md
   without WebSocket    http://{address}/session
   client for pages     http://{address}/duplex.js
   publish              curl -d '{{\"channel\":\"lobby\",\"data\":\"hello\"}}' http://{address}/api/v1/publish
