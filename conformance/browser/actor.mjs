@@ -1,6 +1,6 @@
 // A client of a scenario, in a page of its own behind a network of its own.
 import assert from 'node:assert/strict';
-import { Gate } from './gate.mjs';
+import { Gate } from '../common/gate.mjs';
 import { token } from './stage.mjs';
 import { eventually } from './window.mjs';
 

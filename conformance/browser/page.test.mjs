@@ -7,7 +7,7 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
-import { Gate } from './gate.mjs';
+import { Gate } from '../common/gate.mjs';
 
 const { DUPLEX_URL, SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
 if (!existsSync(CHROMIUM)) {

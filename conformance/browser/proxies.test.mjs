@@ -4,7 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
-import { Proxy } from './proxy.mjs';
+import { Proxy } from '../common/proxy.mjs';
 
 const { DUPLEX_URL, CHROMIUM = '/usr/bin/chromium' } = process.env;
 if (!existsSync(CHROMIUM)) {

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { freePort } from './gate.mjs';
+import { freePort } from '../common/gate.mjs';
 import { eventually } from './window.mjs';
 
 // These stand in server.toml, too.

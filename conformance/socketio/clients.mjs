@@ -4,7 +4,7 @@ import { io as io4 } from 'socket.io-client';
 import io2 from 'socket.io-client-2';
 import { io as io3 } from 'socket.io-client-3';
 import msgpack from 'socket.io-msgpack-parser';
-import { within } from './hearing.mjs';
+import { within } from '../common/hearing.mjs';
 
 export const CLIENTS = {
   'socket.io-client 4': { io: io4 },

@@ -1,11 +1,11 @@
 // What every client must live through on every way: promises in plain words, each with how it is tried. `stage.join` brings a
 // client of the kind and on the way that is played, `stage.url` is the server.
 import assert from 'node:assert/strict';
-import { Gate } from '../browser/gate.mjs';
+import { Gate } from '../common/gate.mjs';
 import { arrival, ask, open, tell, transport, upgraded, connected } from './clients.mjs';
-import { assertRefusal, eventually, hear, next } from './hearing.mjs';
-import { BINARY_PAYLOADS, PAYLOADS, fresh, numbers, plain } from './payloads.mjs';
-import { publish } from './server.mjs';
+import { assertRefusal, eventually, hear, next } from '../common/hearing.mjs';
+import { BINARY_PAYLOADS, PAYLOADS, fresh, numbers, plain } from '../common/payloads.mjs';
+import { publish } from '../common/server.mjs';
 
 export const CORE = {
   'is connected with an id, on the transport that it asked for': async ({ join, client, way }) => {

@@ -2,7 +2,7 @@
 import { after, before, describe, test } from 'node:test';
 import { CLIENTS, WAYS, flagsFor, join } from './clients.mjs';
 import { CORE } from './core.mjs';
-import { Server, shared } from './server.mjs';
+import { Server, shared } from '../common/server.mjs';
 
 for (const [name, client] of Object.entries(CLIENTS)) {
   describe(name, () => {

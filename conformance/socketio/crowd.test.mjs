@@ -5,9 +5,9 @@ import { after, before, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 import { CLIENTS, WAYS, flagsFor, join, tell } from './clients.mjs';
-import { Heard, hear, within } from './hearing.mjs';
-import { fresh, numbers, plain } from './payloads.mjs';
-import { Server, publish } from './server.mjs';
+import { Heard, hear, within } from '../common/hearing.mjs';
+import { fresh, numbers, plain } from '../common/payloads.mjs';
+import { Server, publish } from '../common/server.mjs';
 
 const VERSION_2 = CLIENTS['socket.io-client 2'];
 

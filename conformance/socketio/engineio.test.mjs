@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Socket } from 'engine.io-client';
 import { WAYS, arrival } from './clients.mjs';
-import { Heard, next, within } from './hearing.mjs';
-import { ALL_BYTES, numbers, plain } from './payloads.mjs';
-import { Server, shared } from './server.mjs';
+import { Heard, next, within } from '../common/hearing.mjs';
+import { ALL_BYTES, numbers, plain } from '../common/payloads.mjs';
+import { Server, shared } from '../common/server.mjs';
 
 function open(t, way, url = shared) {
   const socket = new Socket(url, { transports: WAYS[way], path: '/engine.io/' });

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { Socket } from 'engine.io-client';
-import { Gate } from '../browser/gate.mjs';
+import { Gate } from '../common/gate.mjs';
 import { CLIENTS, WAYS, arrival, ask, connected, flagsFor, join, open, refused, tell, transport } from './clients.mjs';
-import { Heard, eventually, hear, next } from './hearing.mjs';
-import { fresh, numbers } from './payloads.mjs';
-import { Server, publish, shared } from './server.mjs';
+import { Heard, eventually, hear, next } from '../common/hearing.mjs';
+import { fresh, numbers } from '../common/payloads.mjs';
+import { Server, publish, shared } from '../common/server.mjs';
 
 const QUICK = { 'client-heartbeat': '300ms', 'client-pong-timeout': '300ms' };
 const HEARTBEATS = 5;

@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { io } from 'socket.io-client';
 import { WAYS, ask, connected, join, open, tell, transport, upgraded } from './clients.mjs';
-import { assertRefusal, hear, next } from './hearing.mjs';
-import { fresh, numbers } from './payloads.mjs';
-import { Server, publish, shared } from './server.mjs';
+import { assertRefusal, hear, next } from '../common/hearing.mjs';
+import { fresh, numbers } from '../common/payloads.mjs';
+import { Server, publish, shared } from '../common/server.mjs';
 
 const EVERY_WAY = {
   'acks come as promises': async (t, way) => {

@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { Gate } from '../browser/gate.mjs';
+import { Gate } from '../common/gate.mjs';
 import { WAYS, connected, join, tell } from './clients.mjs';
-import { Heard, next } from './hearing.mjs';
-import { fresh, numbers, plain } from './payloads.mjs';
-import { Server, publish, shared } from './server.mjs';
+import { Heard, next } from '../common/hearing.mjs';
+import { fresh, numbers, plain } from '../common/payloads.mjs';
+import { Server, publish, shared } from '../common/server.mjs';
 
 const RECOVERY = { 'socketio-recovery': true };
 

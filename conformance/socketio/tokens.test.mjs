@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { CLIENTS, WAYS, ask, connected, flagsFor, join, open, refused, tell } from './clients.mjs';
-import { assertRefusal, hear, next } from './hearing.mjs';
-import { fresh } from './payloads.mjs';
-import { CLOSED, Server, api, publish, token } from './server.mjs';
+import { assertRefusal, hear, next } from '../common/hearing.mjs';
+import { fresh } from '../common/payloads.mjs';
+import { CLOSED, Server, api, publish, token } from '../common/server.mjs';
 
 const INVALID = 3500;
 const BAD_REQUEST = 3501;

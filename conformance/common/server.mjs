@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { freePort } from '../browser/gate.mjs';
+import { freePort } from './gate.mjs';
 import { eventually, within } from './hearing.mjs';
 
 const { DUPLEX_URL, DUPLEX_PROGRAM } = process.env;
@@ -98,7 +98,7 @@ export class Server {
   }
 
   async #write(config) {
-    this.#folder = await mkdtemp(path.join(tmpdir(), 'duplex-socketio-'));
+    this.#folder = await mkdtemp(path.join(tmpdir(), 'duplex-conformance-'));
     const file = path.join(this.#folder, 'duplex.toml');
     await writeFile(file, config);
     return file;
