@@ -42,3 +42,6 @@ export function plain(value) {
 export const fresh = (prefix = '') => `${prefix}${randomUUID()}`;
 
 export const numbers = (count, from = 0) => Array.from({ length: count }, (_, n) => from + n);
+
+/** An epoch that is not this one and may have been before it. */
+export const anotherEpoch = (epoch) => epoch.slice(0, -1) + (epoch.endsWith('0') ? '1' : '0');

@@ -1,12 +1,12 @@
 // Everybody on one channel, each in its own protocol: the same publications in the same order, whoever publishes them.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 import { CLIENTS, WAYS, flagsFor, join, tell } from './clients.mjs';
-import { Heard, hear, within } from '../common/hearing.mjs';
-import { fresh, numbers, plain } from '../common/payloads.mjs';
+import { hear } from '../common/hearing.mjs';
+import { brief, hearsTheSame, listener, native } from '../common/crowd.mjs';
+import { fresh, plain } from '../common/payloads.mjs';
 import { Server, publish } from '../common/server.mjs';
 
 const VERSION_2 = CLIENTS['socket.io-client 2'];
@@ -19,37 +19,6 @@ before(async () => {
 });
 after(() => server?.stop());
 
-/** What is said of a publication: its event and arguments. */
-const brief = ({ event, data, args }) => [event, ...(args ?? [data])];
-
-/** A native client: JSON frames by WebSocket. */
-async function native(t, channel) {
-  const socket = new WebSocket(`${url.replace('http', 'ws')}/ws?channels=${encodeURIComponent(channel)}`);
-  t.after(() => socket.terminate());
-  const heard = new Heard();
-  const subscribed = new Promise((resolve, reject) => {
-    socket.on('error', reject);
-    socket.on('message', (text) => {
-      const frame = JSON.parse(text);
-      if (frame.publication) heard.note(brief(frame.publication));
-      if (frame.subscribed) resolve();
-    });
-  });
-  await within(once(socket, 'open'), 'the WebSocket');
-  await within(subscribed, 'the subscription');
-  return { heard, publish: (data) => socket.send(JSON.stringify({ publish: { channel, event: 'said', ...data } })) };
-}
-
-/** A page that listens with an EventSource. */
-async function listener(t, channel) {
-  const source = new EventSource(`${url}/sse?channels=${encodeURIComponent(channel)}`);
-  t.after(() => source.close());
-  const heard = new Heard();
-  source.addEventListener('said', ({ data }) => heard.note(brief(JSON.parse(data))));
-  await within(new Promise((resolve) => source.addEventListener('$subscribed', resolve)), 'the subscription');
-  return { heard };
-}
-
 async function member(t, channel, client, way) {
   const socket = await join(t, url, { client, way });
   const heard = hear(socket, 'said');
@@ -59,7 +28,7 @@ async function member(t, channel, client, way) {
 
 /** One of each kind, by name. */
 async function everybody(t, channel) {
-  const crowd = { native: await native(t, channel), 'Server-Sent Events': await listener(t, channel) };
+  const crowd = { native: await native(t, url, channel, WebSocket), 'Server-Sent Events': await listener(t, url, channel, EventSource) };
   for (const [name, client] of Object.entries(CLIENTS)) {
     for (const way of Object.keys(WAYS)) crowd[`${name} over ${way}`] = await member(t, channel, client, way);
   }
@@ -70,20 +39,7 @@ const isSocketIo = (name) => name.startsWith('socket.io');
 
 test('everybody hears the same in the same order, whoever says it', async (t) => {
   const channel = fresh('chat:');
-  const crowd = await everybody(t, channel);
-  const sayers = Object.values(crowd).filter((one) => one.publish);
-  // All at once, so that the order is the server's.
-  await Promise.all(numbers(20).flatMap((round) => [
-    ...sayers.map(async (sayer, who) => sayer.publish({ data: { who, round } })),
-    publish(url, { channel, event: 'said', data: { who: 'the API', round } }),
-  ]));
-  const count = 20 * (sayers.length + 1);
-  const expected = await crowd.native.heard.count(count);
-  for (const [name, { heard }] of Object.entries(crowd)) assert.deepEqual(await heard.count(count), expected, name);
-  for (const who of [...sayers.keys(), 'the API']) {
-    const rounds = expected.filter(([, data]) => data.who === who).map(([, { round }]) => round);
-    assert.deepEqual([...rounds].sort((a, b) => a - b), numbers(20), `${who}`);
-  }
+  await hearsTheSame(await everybody(t, channel), url, channel);
 });
 
 test('bytes are bytes to Socket.IO clients and Base64 to everybody else', async (t) => {
