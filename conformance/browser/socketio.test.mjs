@@ -1,9 +1,7 @@
 // socket.io-client in a browser, over each way to the server, and from pages of other origins.
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import http from 'node:http';
 import { after, before, describe, test } from 'node:test';
 
 const { DUPLEX_URL, DUPLEX_PROGRAM, CHROMIUM = '/usr/bin/chromium' } = process.env;
@@ -12,8 +10,8 @@ if (!existsSync(CHROMIUM) || !DUPLEX_PROGRAM) {
   process.exit(0);
 }
 if (!DUPLEX_URL) throw new Error('set DUPLEX_URL to the address of a running server');
-const { Player, bytes, BUNDLE } = await import('./player.mjs');
-const { Server, token } = await import('./stage.mjs');
+const { Player, bytes } = await import('./player.mjs');
+const { Server, elsewhere, token } = await import('./stage.mjs');
 const { Browser, eventually } = await import('./window.mjs');
 
 const url = DUPLEX_URL.replace(/\/$/, '');
@@ -202,18 +200,6 @@ function comings(way) {
 }
 
 describe('a page of another origin', () => {
-  /** The origin of a page that is served by somebody else. */
-  async function elsewhere(t) {
-    const site = http.createServer((request, response) => {
-      const [type, body] = request.url === '/socket.io.min.js' ? ['text/javascript', BUNDLE] : ['text/html', '<!doctype html><script src="/socket.io.min.js"></script>'];
-      response.writeHead(200, { 'content-type': `${type}; charset=utf-8` }).end(body);
-    });
-    t.after(() => site.close());
-    site.listen(0, '127.0.0.1');
-    await once(site, 'listening');
-    return `http://127.0.0.1:${site.address().port}`;
-  }
-
   for (const [way, transports] of Object.entries(WAYS)) {
     test(`that is allowed gets in over ${way}, one that is not does not`, async (t) => {
       const [friend, stranger] = [await elsewhere(t), await elsewhere(t)];

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
+import http from 'node:http';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../common/gate.mjs';
 import { eventually } from './window.mjs';
@@ -62,4 +63,13 @@ export class Server {
     assert.equal(response.status, 200, JSON.stringify(answer));
     return answer;
   }
+}
+
+/** The origin of an empty page that is served by somebody else. */
+export async function elsewhere(t) {
+  const site = http.createServer((_, response) => response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end('<!doctype html>'));
+  t.after(() => site.close());
+  site.listen(0, '127.0.0.1');
+  await once(site, 'listening');
+  return `http://127.0.0.1:${site.address().port}`;
 }

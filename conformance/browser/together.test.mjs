@@ -11,7 +11,7 @@ if (!existsSync(CHROMIUM)) {
   process.exit(0);
 }
 if (!DUPLEX_URL) throw new Error('set DUPLEX_URL to the address of a running server');
-const { BUNDLE } = await import('./player.mjs');
+const { Player } = await import('./player.mjs');
 const { Browser, eventually } = await import('./window.mjs');
 
 const url = DUPLEX_URL.replace(/\/$/, '');
@@ -99,7 +99,7 @@ test('a Socket.IO client, a WebSocket, an EventSource and curl see what each of 
   t.after(() => context.close());
   const page = await context.newPage();
   await page.goto(`${url}/healthz`);
-  await page.addScriptTag({ content: BUNDLE });
+  await page.addScriptTag({ content: Player.bundles[0] });
   await page.evaluate(gather, channel);
   const byCurl = curl(t, channel);
   await eventually(() => assert.deepEqual(byCurl.greetings(), ['$subscribed']));
