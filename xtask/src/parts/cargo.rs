@@ -1,5 +1,6 @@
 //! The parts that are cargo commands.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{log, plain};
@@ -52,6 +53,14 @@ pub fn deny(workspace: &Workspace) -> Outcome {
 
 pub fn build(workspace: &Workspace) -> Outcome {
     plain(cargo(workspace, "build", &["build", "-p", "duplex"], 20 * MINUTE))
+}
+
+/// Builds an example of the server: the program.
+pub fn example(workspace: &Workspace, name: &str) -> Result<PathBuf, Finished> {
+    let args = ["build", "-p", "duplex", "--example", name];
+    let finished = cargo(workspace, name, &args, 20 * MINUTE);
+    let program = workspace.target.join("debug/examples").join(name);
+    if finished.succeeded() { Ok(program) } else { Err(finished) }
 }
 
 pub fn release_build(workspace: &Workspace) -> Finished {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::log;
+use super::{cargo, log};
 use crate::process::{self, Finished};
 use crate::report::Outcome;
 use crate::server::Server;
@@ -23,6 +23,9 @@ const BUNDLES: [&str; 2] = ["duplex.js", "duplex.mjs"];
 
 /// The suite that drives a browser.
 const BROWSER: &str = "browser";
+
+/// The suite that also wants an application behind its clients, which is an example of the server.
+const SIGNALR: (&str, &str) = ("signalr", "signalr_suite");
 
 /// The suites there are, in order.
 pub fn names(workspace: &Workspace) -> Vec<String> {
@@ -44,6 +47,14 @@ pub fn check(workspace: &Workspace, name: &str) -> Outcome {
         match setup::chromium(workspace) {
             Ok(chromium) => node.env("CHROMIUM", chromium),
             Err(missing) => return Outcome::skip(missing),
+        };
+    }
+    if name == SIGNALR.0 {
+        match cargo::example(workspace, SIGNALR.1) {
+            Ok(program) => node.env("DUPLEX_APPLICATION", program),
+            Err(finished) => {
+                return Outcome::fail(format!("{}: {}", SIGNALR.1, finished.note()), finished.output);
+            }
         };
     }
     match npm_packages(workspace, &folder) {
