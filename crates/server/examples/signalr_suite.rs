@@ -60,7 +60,9 @@ fn said(call: &Call) -> Result<Said, Refusal> {
         "NoLetters" => answer(json!([])),
         "Concat" => answer(json!(items(&arguments[0]).map(text).collect::<String>())),
         "Join" => answer(json!(arguments)),
-        "Double" => answer(items(&arguments[0]).map(|n| json!(n.as_f64().unwrap_or_default() * 2.0)).collect()),
+        "Double" => {
+            answer(items(&arguments[0]).map(|n| json!(n.as_f64().unwrap_or_default() * 2.0)).collect())
+        }
         other => Err(Refusal::new(ErrorCode::UnknownCommand, format!("there is no {other}"))),
     }
 }
