@@ -1,5 +1,7 @@
 // Other people's clients as they come from npm, in each protocol, and the ways on which each can reach the server.
 import assert from 'node:assert/strict';
+import * as signalr1 from '@aspnet/signalr';
+import { MessagePackHubProtocol as MessagePack1 } from '@aspnet/signalr-protocol-msgpack';
 import * as signalr10 from '@microsoft/signalr';
 import * as signalr6 from '@microsoft/signalr-6';
 import { MessagePackHubProtocol as MessagePack10 } from '@microsoft/signalr-protocol-msgpack';
@@ -18,6 +20,12 @@ export const CLIENTS = {
   'SignalR 6 in MessagePack': { library: signalr6, Protocol: MessagePack6, isBinary: true, isOld: true },
 };
 
+/** They know neither a connection token nor a connection id, do not come back by themselves, and send no streams. */
+const FIRST = {
+  'SignalR 1 in JSON': { library: signalr1, Protocol: signalr1.JsonHubProtocol, isOld: true, isFirst: true },
+  'SignalR 1 in MessagePack': { library: signalr1, Protocol: MessagePack1, isBinary: true, isOld: true, isFirst: true },
+};
+
 export const NEWEST = CLIENTS['SignalR 10 in JSON'];
 export const NEWEST_BINARY = CLIENTS['SignalR 10 in MessagePack'];
 
@@ -32,9 +40,15 @@ export const WAYS = {
 
 export const DEFAULT_WAY = WAYS.WebSockets;
 
-/** Everything that can be had: each client on each of its ways. */
-export const everybody = Object.entries(CLIENTS).flatMap(([name, client]) => waysOf(client)
+/** Each client on each of its ways. */
+const onEveryWay = (clients) => Object.entries(clients).flatMap(([name, client]) => waysOf(client)
   .map(([wayName, way]) => ({ name: `${name} over ${wayName}`, client, way })));
+
+/** Everything that can be had of clients that are in use. */
+export const everybody = onEveryWay(CLIENTS);
+
+/** The same of the first. */
+export const first = onEveryWay(FIRST);
 
 function waysOf(client) {
   return Object.entries(WAYS).filter(([, way]) => !(client.isBinary && way.isTextOnly) && !(client.isOld && way.isStateful));
@@ -42,6 +56,12 @@ function waysOf(client) {
 
 /** The way of such a name with the newest client in each protocol. */
 export const newest = everybody.filter(({ client }) => !client.isOld);
+
+/** What such a client takes for its connection id where others know it by `id`. */
+export function ownId({ client, way }, id) {
+  if (client.isFirst) return undefined;
+  return way.skipNegotiation ? null : id;
+}
 
 export const isWebSocket = (way) => way.transport === HttpTransportType.WebSockets;
 

@@ -4,17 +4,16 @@ import assert from 'node:assert/strict';
 import { eventually, hear } from '../common/hearing.mjs';
 import { BINARY_PAYLOADS, PAYLOADS, anotherEpoch, fresh, numbers, plain } from '../common/payloads.mjs';
 import { api, publish } from '../common/server.mjs';
-import { NEWEST, NEWEST_BINARY, ask, assertRefused, fault, join as joinAs, turns } from './clients.mjs';
+import { NEWEST, NEWEST_BINARY, ask, assertRefused, fault, join as joinAs, ownId } from './clients.mjs';
 
 export const CORE = {
-  'is connected, by the id under which others see it': async ({ join, way }) => {
-    const connection = await join();
-    assert.equal(connection.state, 'Connected');
+  'is connected, by the id under which others see it': async (stage) => {
+    const connection = await stage.join();
     const room = fresh();
     await ask(connection, '$subscribe', room);
     const { members: [{ client }] } = await ask(connection, '$presence', room);
     assert.match(client, /^[0-9a-f]{32}$/);
-    assert.equal(connection.connectionId, way.skipNegotiation ? null : client);
+    assert.equal(connection.connectionId, ownId(stage, client));
   },
 
   'hears what others and the HTTP API publish, in order': async ({ url, join }) => {
@@ -50,7 +49,7 @@ export const CORE = {
     const sender = await joinAs(t, url, { client: NEWEST_BINARY });
     const heard = hear(listener, 'sent');
     await ask(listener, '$subscribe', room);
-    for (const payload of BYTES) await ask(client.isBinary ? listener : sender, '$publish', room, 'sent', ...payload);
+    for (const payload of BYTES) await ask(client.isBinary && !client.isFirst ? listener : sender, '$publish', room, 'sent', ...payload);
     const expected = client.isBinary ? BYTES : BYTES.map(base64);
     assert.deepEqual(plain(await heard.count(BYTES.length)), plain(expected.map((payload) => ['sent', ...payload])));
     const { answer } = await api(url, 'history', { channel: room });
@@ -171,7 +170,7 @@ export const CORE = {
     for (const heard of [adas, bobs]) assert.deepEqual(await heard.upTo(['n', 'last']), all);
   },
 
-  'gets what is almost as long as a message may be': async ({ join, way }) => {
+  'gets what is almost as long as a message may be': async ({ join }) => {
     const [ada, bob] = await Promise.all([join(), join()]);
     const room = fresh();
     const heard = hear(bob, 'long');
@@ -180,7 +179,7 @@ export const CORE = {
     const texts = ['x'.repeat(65_000), 'é'.repeat(32_500)];
     for (const text of texts) await ask(ada, '$publish', room, 'long', text);
     assert.deepEqual(await heard.count(2), texts.map((text) => ['long', text]));
-    assert.equal(ada.state, 'Connected', JSON.stringify(way));
+    await ask(ada, '$history', room, { limit: 1 });
   },
 
   'hears the channels that its address names': async ({ url, join }) => {
@@ -192,28 +191,29 @@ export const CORE = {
     assert.deepEqual(await heard.count(2), rooms.map((room) => ['message', room]));
   },
 
-  'stops, and starts again as somebody new who is subscribed to nothing': async ({ url, join, way }) => {
+  'stops, and starts again as somebody new who is subscribed to nothing': async ({ url, join }) => {
     const connection = await join();
-    const states = turns(connection);
+    const ends = hear({ on: (_, note) => connection.onclose(note) }, 'closed');
     const heard = hear(connection, 'message');
     const room = fresh();
+    const ids = new Set();
     for (const time of numbers(2)) {
-      const { connectionId } = connection;
       await ask(connection, '$subscribe', room);
+      const { members: [{ client }] } = await ask(connection, '$presence', room);
+      ids.add(client);
       await publish(url, { channel: room, data: time });
       await heard.upTo(['message', time]);
       await connection.stop();
-      assert.deepEqual(states.all[time], ['closed']);
       await eventually(async () => assert.equal((await api(url, 'presence', { channel: room, count: true })).answer.clients, 0));
       await connection.start();
-      if (!way.skipNegotiation) assert.notEqual(connection.connectionId, connectionId);
     }
     assert.equal((await ask(connection, '$presence', room, { count: true })).clients, 0);
-    assert.deepEqual(states.all, [['closed'], ['closed']]);
+    assert.equal(ids.size, 2);
+    assert.deepEqual(ends.all, [['closed', undefined], ['closed', undefined]]);
   },
 };
 
-/** The official MessagePack parser knows views of bytes alone. */
+/** The official MessagePack parser knows views of bytes alone, and that of version 1 only those of Node.js. */
 const BYTES = BINARY_PAYLOADS.map((payload) => payload.map((value) => (value instanceof ArrayBuffer ? new Uint8Array(value) : value)));
 
 function base64(value) {

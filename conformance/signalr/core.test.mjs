@@ -1,10 +1,10 @@
 // Every kind of client on every way: the same promises.
 import { describe, test } from 'node:test';
 import { shared } from '../common/server.mjs';
-import { everybody, join } from './clients.mjs';
+import { everybody, first, join } from './clients.mjs';
 import { CORE } from './core.mjs';
 
-for (const { name, client, way } of everybody) {
+for (const { name, client, way } of [...everybody, ...first]) {
   describe(name, () => {
     // Who cannot even connect would fail every promise, and take ten seconds for each.
     let reached = false;

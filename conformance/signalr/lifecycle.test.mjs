@@ -8,7 +8,7 @@ import { Proxy } from '../common/proxy.mjs';
 import { eventually, hear, next } from '../common/hearing.mjs';
 import { fresh, numbers } from '../common/payloads.mjs';
 import { Server, api, publish, shared } from '../common/server.mjs';
-import { NEWEST, NEWEST_BINARY, WAYS, ask, build, everybody, fault, isWebSocket, join, newest, refused, turns } from './clients.mjs';
+import { NEWEST, NEWEST_BINARY, WAYS, ask, build, everybody, fault, isWebSocket, join, newest, ownId, refused, turns } from './clients.mjs';
 
 const QUICK = { 'client-heartbeat': '300ms', 'client-pong-timeout': '300ms' };
 
@@ -22,12 +22,12 @@ async function works(url, connection) {
 }
 
 /** It was connected, lost that, and is connected again as somebody new. */
-async function comesBack(states, connection, way, lost) {
+async function comesBack(states, connection, options, lost) {
   await states.count(2);
   const [[first, why], [second, id], ...more] = states.all;
   assert.deepEqual([first, second, more], ['reconnecting', 'reconnected', []]);
   if (lost) assert.match(why ?? '', lost);
-  assert.equal(connection.connectionId, way.skipNegotiation ? null : id);
+  assert.equal(connection.connectionId, ownId(options, id));
 }
 
 const COMINGS = {
@@ -38,7 +38,7 @@ const COMINGS = {
     await server.end('SIGKILL');
     await states.count(1);
     await server.start();
-    await comesBack(states, connection, options.way);
+    await comesBack(states, connection, options);
     await works(server.url, connection);
   },
 
@@ -48,7 +48,7 @@ const COMINGS = {
     const states = turns(connection);
     await server.end('SIGTERM');
     await server.start();
-    await comesBack(states, connection, options.way, /^$/);
+    await comesBack(states, connection, options, /^$/);
     await works(server.url, connection);
   },
 
@@ -105,7 +105,7 @@ const WITH_HEARTBEATS = {
     gate.hold();
     await states.count(1);
     gate.thaw();
-    await comesBack(states, connection, options.way, /^Server timeout elapsed without receiving a message from the server\.$/);
+    await comesBack(states, connection, options, /^Server timeout elapsed without receiving a message from the server\.$/);
     await works(url, connection);
   },
 };

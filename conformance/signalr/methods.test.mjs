@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { hear } from '../common/hearing.mjs';
 import { numbers, plain } from '../common/payloads.mjs';
 import { Application } from './application.mjs';
-import { Subject, ask, everybody, fault, follow, join } from './clients.mjs';
+import { Subject, ask, everybody, fault, follow, join, ownId } from './clients.mjs';
 
 let application;
 before(async () => { application = await Application.launch(); });
@@ -23,7 +23,7 @@ function streamOf(items, end = (subject) => subject.complete()) {
 }
 
 const METHODS = {
-  'a method answers with what it returns': async (connection, { isBinary }) => {
+  'a method answers with what it returns': async (connection, { client: { isBinary } }) => {
     const values = [OBJECT, 'text', '', 0, -1.5, true, false, null, [], [[1], 'two', { three: 3 }], ...(isBinary ? [Buffer.from([0, 255]), { Data: Buffer.from('é') }] : [])];
     for (const value of values) assert.deepEqual(plain(await ask(connection, 'Echo', value)), plain(value));
   },
@@ -32,7 +32,7 @@ const METHODS = {
     assert.ok([null, undefined].includes(await ask(connection, 'Nothing')));
   },
 
-  'a moment in time stays one': async (connection, { isBinary }) => {
+  'a moment in time stays one': async (connection, { client: { isBinary } }) => {
     const moment = new Date('2026-11-25T12:34:56.789Z');
     const text = await ask(connection, 'Echo', { When: moment });
     assert.equal(new Date(text.When).getTime(), moment.getTime(), JSON.stringify(text));
@@ -44,10 +44,10 @@ const METHODS = {
     assert.deepEqual(await ask(connection, 'Join'), []);
   },
 
-  'a method knows who calls it': async (connection, { way }) => {
+  'a method knows who calls it': async (connection, stage) => {
     const id = await ask(connection, 'WhoAmI');
     assert.match(id, /^[0-9a-f]{32}$/);
-    assert.equal(connection.connectionId, way.skipNegotiation ? null : id);
+    assert.equal(connection.connectionId, ownId(stage, id));
   },
 
   'a method that fails, is not allowed or not there says so, and the connection stays': async (connection) => {
@@ -124,7 +124,7 @@ const METHODS = {
 for (const { name, client, way } of everybody) {
   describe(name, () => {
     for (const [promise, play] of Object.entries(METHODS)) {
-      test(promise, async (t) => play(await join(t, application.url, { client, way }), { ...client, way }));
+      test(promise, async (t) => play(await join(t, application.url, { client, way }), { client, way }));
     }
   });
 }
