@@ -190,3 +190,18 @@ describe('an application that negotiates for its users', () => {
     });
   }
 });
+
+test('whoever says as much about itself as it may is seen by everybody, and disturbs nobody', async (t) => {
+  const { url } = await Server.of(t, {}, CLOSED);
+  const deep = JSON.parse('['.repeat(64) + ']'.repeat(64));
+  const room = fresh('chat:');
+  for (const { client, way } of newest) {
+    const ada = await join(t, url, { client, way, ...shows(token('ada')) });
+    const seen = hear(ada, '$joined');
+    await ask(ada, '$subscribe', room);
+    const bob = await join(t, url, { client, way, ...shows(token('bob', { info: deep })) });
+    await ask(bob, '$subscribe', room);
+    assert.deepEqual((await seen.count(2))[1][1].info, deep);
+    await Promise.all([ada, bob].map((connection) => connection.stop()));
+  }
+});
