@@ -71,7 +71,7 @@ export const isWebSocket = (way) => way.transport === HttpTransportType.WebSocke
  */
 export function build(t, url, { client = NEWEST, way = DEFAULT_WAY, hub = '/signalr', channels, reconnect, ...options } = {}) {
   const { isStateful, isTextOnly, ...transport } = way;
-  const query = channels ? `?channels=${encodeURIComponent(channels.join(','))}` : '';
+  const query = channels ? `?channels=${channels.map(encodeURIComponent).join(',')}` : '';
   const builder = new client.library.HubConnectionBuilder()
     .withUrl(`${url}${hub}${query}`, { ...transport, ...options })
     .withHubProtocol(new client.Protocol())

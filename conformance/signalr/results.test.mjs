@@ -105,8 +105,7 @@ const ANSWERS = {
   'not, since it leaves': async (stage) => {
     const room = fresh();
     const { connection } = await member(stage, room, { leave: () => new Promise(() => { connection.stop(); }) });
-    const { received } = await request({ channel: room, event: 'leave' });
-    assert.equal(received, 0);
+    assert.deepEqual(await request({ channel: room, event: 'leave', timeout_ms: 500 }), { expected: 1, received: 0, replies: [] });
   },
 };
 
