@@ -14,6 +14,10 @@ use crate::arguments::Arguments;
 use crate::history::{Since, Wanted};
 use crate::publication::{Standing, write_json, write_text};
 
+/// All there are.
+pub(crate) const VERBS: [&str; 7] =
+    ["$subscribe", "$unsubscribe", "$publish", "$broadcast", "$history", "$presence", "$refresh"];
+
 /// Which channel a client means by a name.
 type Naming<'a> = &'a dyn Fn(&str) -> Result<ChannelName, NameError>;
 

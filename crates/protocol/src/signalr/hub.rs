@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use duplex_core::{
     Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Emission, EncodingId, ErrorCode,
-    EventName, Frame, Message, NameError, Payload, Protocol, Refusal, RequestId, Return, Step, Steps, Stream,
-    Ticket,
+    EventName, Frame, Message, NameError, Payload, Protocol, Refusal, RequestId, Return, Span, Step, Steps,
+    Stream, Ticket,
 };
 
 use super::incoming::{Incoming, Invocation, Way};
 use super::upload::{Progress, Upload};
 use super::write::{self, Outcome, text};
 use super::{Format, Transport, handshake};
-use crate::arguments::{Arguments, values};
+use crate::arguments::{Arguments, shifted, values};
 use crate::publication::write_json;
 use crate::requests::Requests;
 use crate::verb::{self, Problem, body, full};
@@ -175,7 +175,7 @@ impl Hub {
             (None, _) => Reply::OnError,
             (Some(id), Way::Result) => Reply::Completion(id),
             (Some(id), Way::Stream) if &*target == "$subscribe" => Reply::Channel(id),
-            (Some(id), Way::Stream) if target.starts_with('$') => {
+            (Some(id), Way::Stream) if verb::VERBS.contains(&&*target) => {
                 let error = format!(
                     "The client attempted to invoke the non-streaming '{target}' method with a streaming invocation."
                 );
@@ -276,12 +276,10 @@ impl Hub {
                 self.send(write::item(format, &id, &format.value(&item, &[])), steps);
             }
             (Reply::Items(id), Answer::Called { payload }) => self.items(&id, &payload, steps),
-            (
-                Reply::Completion(id),
-                Answer::Called { payload: Payload::Data(json) | Payload::Args(json) },
-            ) => {
-                self.complete(&id, &Outcome::Result(json.as_str(), json.binary()), steps);
-            }
+            (Reply::Completion(id), Answer::Called { payload }) => match value(&payload) {
+                Some((json, binary)) => self.complete(&id, &Outcome::Result(&json, &binary), steps),
+                None => self.complete(&id, &Outcome::Void, steps),
+            },
             (Reply::Completion(id) | Reply::Items(id), answer) => {
                 self.complete(&id, &Outcome::Result(&text(body(answer)), &[]), steps);
             }
@@ -291,9 +289,10 @@ impl Hub {
     /// The backend's answer to a streamed call: each element of an array is an item.
     fn items(&self, id: &str, payload: &Payload, steps: &mut Steps) {
         let format = self.format();
-        let (json, binary) = match payload {
-            Payload::Data(data) if !data.as_str().starts_with('[') => values(payload),
-            Payload::Data(json) | Payload::Args(json) => (json.as_str().to_owned(), json.binary().to_vec()),
+        let (json, binary) = match value(payload) {
+            Some((json, binary)) if json.starts_with('[') => (json, binary),
+            Some((json, binary)) => (format!("[{json}]"), shifted(&binary, 1)),
+            None => ("[]".to_owned(), Vec::new()),
         };
         for (json, binary) in Arguments::new(json, binary).each() {
             self.send(write::item(format, id, &format.value(json, &binary)), steps);
@@ -420,6 +419,17 @@ impl Reply {
             Self::Completion(id) | Self::Items(id) | Self::Channel(id) => Some(id),
             Self::OnError | Self::Upload(_) => None,
         }
+    }
+}
+
+/// The backend's answer to a call as one value, with its binary data: several are an array, and none is nothing.
+fn value(payload: &Payload) -> Option<(String, Vec<Span>)> {
+    let (json, binary) = values(payload);
+    let arguments = Arguments::new(json, binary);
+    let mut each = arguments.each();
+    match (each.next()?, each.next()) {
+        ((one, binary), None) => Some((one.to_owned(), binary)),
+        _ => Some(values(payload)),
     }
 }
 
