@@ -120,6 +120,8 @@ const IN_SOCKETS_WITHOUT_STATE = {
     await ask(connection, '$subscribe', room);
     const clients = async () => (await api(url, 'presence', { channel: room, count: true })).answer.clients;
     assert.equal(await clients(), 1);
+    // Some clients answer no ping at all, so it is waited only for those that have answered one.
+    await pause(1_000);
     gate.hold();
     // Twice 300 ms, and time for a busy machine.
     await eventually(async () => assert.equal(await clients(), 0), 3_000);
@@ -264,8 +266,8 @@ test('a hub may be a namespace, and there may be several', async (t) => {
   const heard = [chat, whole].map((connection) => hear(connection, 'said'));
   await ask(whole, '$subscribe', 'chat:lobby');
   await publish(url, { channel: 'chat:lobby', event: 'said', data: 'by the API' });
-  const { channel } = await ask(chat, '$publish', 'lobby', 'said', 'in the hub');
-  assert.equal(channel, 'lobby');
+  // Answers name channels as everybody knows them.
+  assert.equal((await ask(chat, '$publish', 'lobby', 'said', 'in the hub')).channel, 'chat:lobby');
   assert.equal((await ask(whole, '$publish', 'chat:lobby', 'said', 'by its whole name')).channel, 'chat:lobby');
   for (const each of heard) assert.deepEqual(await each.count(3), ['by the API', 'in the hub', 'by its whole name'].map((text) => ['said', text]));
 });

@@ -244,7 +244,9 @@ test('a connection has a hundred open streams and no more, and is not lost by as
   await subscribe(connection, room);
 });
 
-test('bytes come down a stream as bytes', async (t) => {
+const NATIVE = 'items are frames of the native protocol, in which bytes are Base64';
+
+test('bytes come down a stream as bytes', { todo: NATIVE }, async (t) => {
   const connection = await join(t, shared, { client: NEWEST_BINARY });
   const room = fresh();
   const { heard } = await subscribe(connection, room);
