@@ -16,6 +16,7 @@ use crate::load::dialect::{Dialect, Role};
 use crate::load::http;
 use crate::load::link::upgrade_request;
 use crate::load::manner::Manner;
+use crate::load::signalr::Encoding;
 use crate::load::wire::Transport;
 use crate::measure::{self, Cores};
 
@@ -26,6 +27,10 @@ pub enum Subject {
     Duplex,
     /// The same, whose subscribers speak Socket.IO.
     DuplexSocketio,
+    /// The same, whose subscribers speak SignalR in JSON.
+    DuplexSignalr,
+    /// The same in MessagePack.
+    DuplexSignalrMessagepack,
     /// A bare loop over epoll and send.
     Floor,
     /// npm `ws`.
@@ -40,6 +45,8 @@ impl Subject {
         match self {
             Self::Duplex => "duplex",
             Self::DuplexSocketio => "duplex, Socket.IO",
+            Self::DuplexSignalr => "duplex, SignalR",
+            Self::DuplexSignalrMessagepack => "duplex, SignalR MessagePack",
             Self::Floor => "bare epoll",
             Self::Ws => "npm ws",
             Self::Socketio => "socket.io",
@@ -51,6 +58,8 @@ impl Subject {
         match self {
             Self::Duplex => "duplex",
             Self::DuplexSocketio => "duplex-socketio",
+            Self::DuplexSignalr => "duplex-signalr",
+            Self::DuplexSignalrMessagepack => "duplex-signalr-messagepack",
             Self::Floor => "floor",
             Self::Ws => "ws",
             Self::Socketio => "socketio",
@@ -59,15 +68,20 @@ impl Subject {
 
     /// Whether it is the server of this project.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Duplex | Self::DuplexSocketio)
+        self == Self::Duplex || self.is_foreign()
+    }
+
+    /// Whether it is ours with subscribers that speak another protocol than the native one.
+    pub fn is_foreign(self) -> bool {
+        matches!(self, Self::DuplexSocketio | Self::DuplexSignalr | Self::DuplexSignalrMessagepack)
     }
 
     /// The package that npm installs for it.
     pub fn npm_package(self) -> Option<&'static str> {
         match self {
-            Self::Duplex | Self::DuplexSocketio | Self::Floor => None,
             Self::Ws => Some("ws"),
             Self::Socketio => Some("socket.io"),
+            _ => None,
         }
     }
 
@@ -76,6 +90,8 @@ impl Subject {
         match self {
             Self::Duplex => Dialect::Native,
             Self::DuplexSocketio => Dialect::SocketIoVerbs,
+            Self::DuplexSignalr => Dialect::SignalR(Encoding::Json),
+            Self::DuplexSignalrMessagepack => Dialect::SignalR(Encoding::MessagePack),
             Self::Floor | Self::Ws => Dialect::Bare,
             Self::Socketio => Dialect::SocketIo,
         }
@@ -86,14 +102,14 @@ impl Subject {
         match self {
             Self::Duplex => Some(Transport::Requests(Manner::Poll)),
             Self::Socketio => Some(Transport::Requests(Manner::EngineIo)),
-            Self::DuplexSocketio | Self::Floor | Self::Ws => None,
+            _ => None,
         }
     }
 
     /// The request that it answers as soon as it is ready, and the status of the answer.
     fn readiness(self, transport: Transport) -> (String, &'static str) {
         match (self, transport) {
-            (Self::Duplex | Self::DuplexSocketio, _) => (http::get("/readyz"), "200"),
+            _ if self.is_ours() => (http::get("/readyz"), "200"),
             // A good request for a poll would leave a session behind.
             (_, Transport::Requests(_)) => (http::get(self.dialect().path(Role::Subscriber)), "400"),
             (_, Transport::WebSocket(dialect)) => (upgrade_request(dialect.path(Role::Subscriber)), "101"),
@@ -180,19 +196,13 @@ impl Starter {
         address: SocketAddr,
     ) -> Result<Command, Failure> {
         let mut command = match subject {
-            Subject::Duplex | Subject::DuplexSocketio => Command::new(&self.server),
             Subject::Floor => {
                 Command::new(std::env::current_exe().map_err(Failure::io("cannot find our own binary"))?)
             }
             Subject::Ws | Subject::Socketio => Command::new("node"),
+            _ => Command::new(&self.server),
         };
         match subject {
-            Subject::Duplex | Subject::DuplexSocketio => {
-                command.args(["serve", "--listen"]).arg(address.to_string());
-                // The default rate is a guard against floods, and a publisher of this load is one.
-                command.args(["--shards", "1", "--client-messages-per-second", "1000000"]);
-                command.args(["--client-messages-burst", "1000000"])
-            }
             Subject::Floor => command.arg("floor").arg(address.to_string()),
             Subject::Ws | Subject::Socketio => command
                 .arg(self.peers.join(format!("{}.mjs", subject.key())))
@@ -202,6 +212,12 @@ impl Starter {
                     Transport::Requests(_) => "polling",
                 })
                 .env("NODE_ENV", "production"),
+            _ => {
+                command.args(["serve", "--listen"]).arg(address.to_string());
+                // The default rate is a guard against floods, and a publisher of this load is one.
+                command.args(["--shards", "1", "--client-messages-per-second", "1000000"]);
+                command.args(["--client-messages-burst", "1000000"])
+            }
         };
         Ok(command)
     }

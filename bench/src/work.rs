@@ -55,6 +55,12 @@ pub enum Work {
     SocketioFanout,
     /// The same in bursts of 8.
     SocketioBurst,
+    /// Memory of idle clients that speak SignalR.
+    Signalr,
+    /// One publication at a time to all subscribers, who speak SignalR.
+    SignalrFanout,
+    /// The same in bursts of 8.
+    SignalrBurst,
 }
 
 /// What comes out of a work.
@@ -117,6 +123,14 @@ pub enum Metric {
     SocketioFanout,
     /// The same in bursts, µs.
     SocketioBurst,
+    /// Server memory per client of SignalR, or beside it of the native protocol, bytes.
+    SignalrMemory,
+    /// The same with one subscription.
+    SignalrMemorySubscribed,
+    /// Server CPU per delivery to clients of SignalR, or beside them of the native protocol, µs.
+    SignalrFanout,
+    /// The same in bursts, µs.
+    SignalrBurst,
 }
 
 /// How much of everything. A race has [`race::SLICES`] slices.
@@ -203,13 +217,17 @@ impl Sizes {
 
 impl Work {
     /// Whether the work says anything about this subject: the floor has no subscriptions and one client's handshake;
-    /// limits are ours, and Socket.IO over our server has works of its own.
+    /// limits are ours, and other people's protocols over our server have works of their own.
     pub fn suits(self, subject: Subject) -> bool {
         match self {
             Self::Socketio | Self::SocketioFanout | Self::SocketioBurst => {
                 matches!(subject, Subject::Duplex | Subject::DuplexSocketio | Subject::Socketio)
             }
-            _ if subject == Subject::DuplexSocketio => false,
+            Self::Signalr | Self::SignalrFanout | Self::SignalrBurst => matches!(
+                subject,
+                Subject::Duplex | Subject::DuplexSignalr | Subject::DuplexSignalrMessagepack
+            ),
+            _ if subject.is_foreign() => false,
             Self::Memory | Self::Connect | Self::Start => subject != Subject::Floor,
             Self::Idle | Self::Stalled | Self::Ticker | Self::Storm | Self::Sse | Self::SseFanout => {
                 subject == Subject::Duplex
@@ -245,6 +263,9 @@ impl Work {
             Self::Socketio => "clients of Socket.IO",
             Self::SocketioFanout => "fan-out by Socket.IO",
             Self::SocketioBurst => "fan-out by Socket.IO in bursts",
+            Self::Signalr => "clients of SignalR",
+            Self::SignalrFanout => "fan-out by SignalR",
+            Self::SignalrBurst => "fan-out by SignalR in bursts",
         }
     }
 }
@@ -286,19 +307,15 @@ impl Bench {
                 race::publish(load, subscribers, count, burst, deadline)
             }
         };
+        let one_at_a_time = publish(sizes.subscribers, sizes.publications_per_slice, 1);
+        let in_bursts = publish(sizes.subscribers, sizes.bursts_per_slice, BURST);
         let echo = |load: &mut Load, deadline: &Deadline| {
             race::echo(load, sizes.echo_clients, sizes.echoes_per_client_and_slice, deadline)
         };
         let connect = |_: &mut Load, _: &Deadline| Ok(Task::Connect { count: sizes.connects_per_slice });
         match work {
-            Work::Fanout => {
-                let task = publish(sizes.subscribers, sizes.publications_per_slice, 1);
-                self.race(Metric::Fanout, &over_websocket(subjects), starting, task)
-            }
-            Work::Burst => {
-                let task = publish(sizes.subscribers, sizes.bursts_per_slice, BURST);
-                self.race(Metric::Burst, &over_websocket(subjects), starting, task)
-            }
+            Work::Fanout => self.race(Metric::Fanout, &over_websocket(subjects), starting, one_at_a_time),
+            Work::Burst => self.race(Metric::Burst, &over_websocket(subjects), starting, in_bursts),
             Work::Polling => {
                 let task = publish(sizes.pollers, sizes.publications_per_slice, 1);
                 self.race(Metric::Polling, &polling(subjects), starting, task)
@@ -318,14 +335,25 @@ impl Bench {
             Work::Storm => self.limit(work, subjects, starting, limits::storm::storm),
             Work::Sse => self.limit(work, subjects, starting, limits::events::memory),
             Work::SseFanout => self.limit(work, subjects, starting, limits::events::fanout),
-            Work::Socketio => self.one_by_one(work, subjects, starting, Self::socketio_memory),
+            Work::Socketio => {
+                let metrics = [Metric::SocketioMemory, Metric::SocketioMemorySubscribed];
+                self.memory_with_and_without(metrics, work, subjects, starting)
+            }
             Work::SocketioFanout => {
-                let task = publish(sizes.subscribers, sizes.publications_per_slice, 1);
-                self.race(Metric::SocketioFanout, &over_websocket(subjects), starting, task)
+                self.race(Metric::SocketioFanout, &over_websocket(subjects), starting, one_at_a_time)
             }
             Work::SocketioBurst => {
-                let task = publish(sizes.subscribers, sizes.bursts_per_slice, BURST);
-                self.race(Metric::SocketioBurst, &over_websocket(subjects), starting, task)
+                self.race(Metric::SocketioBurst, &over_websocket(subjects), starting, in_bursts)
+            }
+            Work::Signalr => {
+                let metrics = [Metric::SignalrMemory, Metric::SignalrMemorySubscribed];
+                self.memory_with_and_without(metrics, work, subjects, starting)
+            }
+            Work::SignalrFanout => {
+                self.race(Metric::SignalrFanout, &over_websocket(subjects), starting, one_at_a_time)
+            }
+            Work::SignalrBurst => {
+                self.race(Metric::SignalrBurst, &over_websocket(subjects), starting, in_bursts)
             }
         }
     }
@@ -421,15 +449,23 @@ impl Bench {
         Ok(measured)
     }
 
-    /// Socket.IO has no subscriptions but those that our server adds.
-    fn socketio_memory(&self, subject: Subject, deadline: &Deadline) -> Result<Measured, Failure> {
-        let transport = Transport::WebSocket(subject.dialect());
-        let per_client = |role| self.memory_per_client(subject, transport, role, deadline);
-        let mut measured = vec![(Metric::SocketioMemory, per_client(Role::Bystander)?)];
-        if subject.is_ours() {
-            measured.push((Metric::SocketioMemorySubscribed, per_client(Role::Subscriber)?));
-        }
-        Ok(measured)
+    /// Of clients without a subscription, and with one where it is our server that has them.
+    fn memory_with_and_without(
+        &self,
+        [without, with]: [Metric; 2],
+        work: Work,
+        subjects: &[Subject],
+        starting: &mut dyn FnMut(Subject),
+    ) -> Result<Round, Failure> {
+        self.one_by_one(work, subjects, starting, |bench, subject, deadline| {
+            let transport = Transport::WebSocket(subject.dialect());
+            let per_client = |role| bench.memory_per_client(subject, transport, role, deadline);
+            let mut measured = vec![(without, per_client(Role::Bystander)?)];
+            if subject.is_ours() {
+                measured.push((with, per_client(Role::Subscriber)?));
+            }
+            Ok(measured)
+        })
     }
 
     /// Growth of the server's memory over so many idle clients, bytes.

@@ -162,7 +162,7 @@ impl Member {
                         let lines = std::mem::take(&mut self.opening);
                         self.link.say_all(lines.into_iter().map(String::into_bytes))?;
                     }
-                    Message::Text(text) => {
+                    Message::Said(text) => {
                         let is_answer = text.starts_with(br#"{"id":"#);
                         self.unanswered = self.unanswered.saturating_sub(usize::from(is_answer));
                         hear(text)?;

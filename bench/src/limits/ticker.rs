@@ -101,7 +101,7 @@ impl Reader {
                 Message::Open => {
                     self.link.say_all([connect(None), subscribe("bench", None)].map(String::into_bytes))?;
                 }
-                Message::Text(text) if is_publication(text) => {
+                Message::Said(text) if is_publication(text) => {
                     let (key, round) = value(text)?;
                     let last = self.held[key].replace(round);
                     self.taken += 1;
@@ -113,7 +113,7 @@ impl Reader {
                         self.oldest = self.oldest.max(published.elapsed());
                     }
                 }
-                Message::Text(_) => {}
+                Message::Said(_) => {}
             }
         }
         Ok(())

@@ -69,15 +69,15 @@ impl Client {
     fn take(&mut self, message: &Message<'_>, listener: &mut impl Listener) -> Result<(), Failure> {
         match message {
             Message::Open => self.greeted(self.dialect.opening(self.role), b""),
-            Message::Text(text) if self.is_ready() => self.heard(text, listener),
-            Message::Text(text) => self.greeted(self.dialect.greet(self.role, text), text),
+            Message::Said(text) if self.is_ready() => self.heard(text, listener),
+            Message::Said(text) => self.greeted(self.dialect.greet(self.role, text), text),
         }
     }
 
     fn greeted(&mut self, greeting: Greeting, text: &[u8]) -> Result<(), Failure> {
         match greeting {
             Greeting::Wait => Ok(()),
-            Greeting::Say(words) => self.wire.say_all([words.into()]),
+            Greeting::Say(words) => self.wire.say_all([words.to_vec()]),
             Greeting::Ready => {
                 self.stage = Stage::Ready;
                 Ok(())
@@ -86,14 +86,27 @@ impl Client {
         }
     }
 
-    fn heard(&mut self, text: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
+    /// Everything in one message, which is more than one thing where the dialect has it so.
+    fn heard(&mut self, said: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
+        let mut rest = said;
+        loop {
+            let (text, after) = self.dialect.split(rest).ok_or_else(|| strange(rest))?;
+            self.heard_one(text, listener)?;
+            if after.is_empty() {
+                return Ok(());
+            }
+            rest = after;
+        }
+    }
+
+    fn heard_one(&mut self, text: &[u8], listener: &mut impl Listener) -> Result<(), Failure> {
         match self.dialect.hear(self.role, text) {
             Heard::Delivery(sequence) if sequence == self.due => {
                 self.due += 1;
                 listener(self, sequence)
             }
             Heard::Delivery(got) => Err(Failure::OutOfOrder { expected: self.due, got }),
-            Heard::Heartbeat(answer) => self.wire.say_all([answer.into()]),
+            Heard::Heartbeat(answer) => self.wire.say_all([answer.to_vec()]),
             Heard::Strange => Err(strange(text)),
         }
     }

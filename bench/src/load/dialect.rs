@@ -1,6 +1,8 @@
 //! What clients and each server say to each other.
 
+use super::frames::Opcode;
 use super::message;
+use super::signalr::Encoding;
 
 /// How a server is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub enum Dialect {
     SocketIo,
     /// The same with our verbs, by which a subscriber asks for its channel.
     SocketIoVerbs,
+    /// SignalR, as far as subscribers go.
+    SignalR(Encoding),
 }
 
 /// What a client is there for.
@@ -34,7 +38,7 @@ pub enum Role {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Greeting {
     Wait,
-    Say(&'static str),
+    Say(&'static [u8]),
     Ready,
     Strange,
 }
@@ -43,8 +47,8 @@ pub enum Greeting {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Heard {
     Delivery(u64),
-    /// A heartbeat in text, with its answer.
-    Heartbeat(&'static str),
+    /// A heartbeat in a message, with its answer.
+    Heartbeat(&'static [u8]),
     Strange,
 }
 
@@ -59,6 +63,7 @@ impl Dialect {
             (Self::Native, Role::Bystander | Role::Publisher) => "/ws",
             (Self::EventSource, _) => "/sse?channels=bench",
             (Self::SocketIo | Self::SocketIoVerbs, _) => "/socket.io/?EIO=4&transport=websocket",
+            (Self::SignalR(_), _) => "/signalr",
         }
     }
 
@@ -68,7 +73,8 @@ impl Dialect {
             (Self::Bare, _) | (Self::Native, Role::Echo) => Greeting::Ready,
             (Self::Native, Role::Subscriber)
             | (Self::EventSource | Self::SocketIo | Self::SocketIoVerbs, _) => Greeting::Wait,
-            (Self::Native, Role::Bystander | Role::Publisher) => Greeting::Say(r#"{"id":1,"connect":{}}"#),
+            (Self::Native, Role::Bystander | Role::Publisher) => Greeting::Say(br#"{"id":1,"connect":{}}"#),
+            (Self::SignalR(encoding), _) => Greeting::Say(encoding.handshake()),
         }
     }
 
@@ -81,15 +87,32 @@ impl Dialect {
                 Greeting::Ready
             }
             (Self::EventSource, _) if text.starts_with(OF_CHANNEL) => Greeting::Ready,
-            (Self::SocketIo, Role::Publisher) if text.starts_with(b"0{") => Greeting::Say("40/publish,"),
+            (Self::SocketIo, Role::Publisher) if text.starts_with(b"0{") => Greeting::Say(b"40/publish,"),
             (Self::SocketIo, Role::Publisher) if text.starts_with(b"40/publish,{") => Greeting::Ready,
-            (Self::SocketIo | Self::SocketIoVerbs, _) if text.starts_with(b"0{") => Greeting::Say("40"),
+            (Self::SocketIo | Self::SocketIoVerbs, _) if text.starts_with(b"0{") => Greeting::Say(b"40"),
             (Self::SocketIoVerbs, Role::Subscriber) if text.starts_with(b"40{") => {
-                Greeting::Say(r#"420["$subscribe","bench"]"#)
+                Greeting::Say(br#"420["$subscribe","bench"]"#)
             }
             (Self::SocketIoVerbs, Role::Subscriber) if text.starts_with(SUBSCRIBED) => Greeting::Ready,
             (Self::SocketIo | Self::SocketIoVerbs, _) if text.starts_with(b"40{") => Greeting::Ready,
+            (Self::SignalR(encoding), _) => encoding.greet(role, text),
             _ => Greeting::Strange,
+        }
+    }
+
+    /// The kind of frames that carry it over a WebSocket.
+    pub fn frames(self) -> Opcode {
+        match self {
+            Self::SignalR(Encoding::MessagePack) => Opcode::Binary,
+            _ => Opcode::Text,
+        }
+    }
+
+    /// The first thing that a message to a client that is ready says, and the rest of it. `None` if it makes no sense.
+    pub fn split(self, said: &[u8]) -> Option<(&[u8], &[u8])> {
+        match self {
+            Self::SignalR(encoding) => encoding.split(said),
+            _ => Some((said, b"")),
         }
     }
 
@@ -101,6 +124,7 @@ impl Dialect {
             (Self::EventSource, _) => OF_CHANNEL,
             (Self::SocketIo, Role::Echo) => br##"42["echo","#"##,
             (Self::SocketIo | Self::SocketIoVerbs, _) => br##"42["message","#"##,
+            (Self::SignalR(encoding), _) => encoding.publication(),
         };
         if text.starts_with(start)
             && let Some(sequence) = message::sequence(text)
@@ -108,7 +132,8 @@ impl Dialect {
             return Heard::Delivery(sequence);
         }
         match self {
-            Self::SocketIo | Self::SocketIoVerbs if text == b"2" => Heard::Heartbeat("3"),
+            Self::SocketIo | Self::SocketIoVerbs if text == b"2" => Heard::Heartbeat(b"3"),
+            Self::SignalR(encoding) if encoding.is_ping(text) => Heard::Heartbeat(encoding.ping()),
             _ => Heard::Strange,
         }
     }
@@ -118,7 +143,7 @@ impl Dialect {
     pub fn speech(self, role: Role, sequence: u64) -> Vec<u8> {
         let (before, after) = match (self, role) {
             (Self::Bare, _) | (Self::Native, Role::Echo) => ("", ""),
-            (Self::Native | Self::EventSource | Self::SocketIoVerbs, _) => {
+            (Self::Native | Self::EventSource | Self::SocketIoVerbs | Self::SignalR(_), _) => {
                 (r#"{"publish":{"channel":"bench","data":""#, r#""}}"#)
             }
             (Self::SocketIo, Role::Echo) => (r#"42["echo",""#, r#""]"#),
@@ -171,18 +196,18 @@ mod tests {
                 Greeting::Ready,
             ),
             (EventSource, Role::Subscriber, r#"{"code":103}"#, Greeting::Strange),
-            (SocketIo, Role::Echo, r#"0{"sid":"x"}"#, Greeting::Say("40")),
+            (SocketIo, Role::Echo, r#"0{"sid":"x"}"#, Greeting::Say(b"40")),
             (SocketIo, Role::Echo, r#"40{"sid":"x"}"#, Greeting::Ready),
-            (SocketIo, Role::Publisher, r#"0{"sid":"x"}"#, Greeting::Say("40/publish,")),
+            (SocketIo, Role::Publisher, r#"0{"sid":"x"}"#, Greeting::Say(b"40/publish,")),
             (SocketIo, Role::Publisher, r#"40/publish,{"sid":"x"}"#, Greeting::Ready),
             (SocketIo, Role::Publisher, r#"44{"message":"no"}"#, Greeting::Strange),
-            (SocketIoVerbs, Role::Bystander, r#"0{"sid":"x"}"#, Greeting::Say("40")),
+            (SocketIoVerbs, Role::Bystander, r#"0{"sid":"x"}"#, Greeting::Say(b"40")),
             (SocketIoVerbs, Role::Bystander, r#"40{"sid":"x"}"#, Greeting::Ready),
             (
                 SocketIoVerbs,
                 Role::Subscriber,
                 r#"40{"sid":"x"}"#,
-                Greeting::Say(r#"420["$subscribe","bench"]"#),
+                Greeting::Say(br#"420["$subscribe","bench"]"#),
             ),
             (
                 SocketIoVerbs,
@@ -196,7 +221,7 @@ mod tests {
             assert_eq!(dialect.greet(role, line.as_bytes()), greeting, "{dialect:?} {role:?} {line}");
         }
         for dialect in [SocketIo, SocketIoVerbs] {
-            assert_eq!(dialect.hear(Role::Subscriber, b"2"), Heard::Heartbeat("3"));
+            assert_eq!(dialect.hear(Role::Subscriber, b"2"), Heard::Heartbeat(b"3"));
         }
     }
 }

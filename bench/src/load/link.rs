@@ -11,12 +11,14 @@ use crate::failure::Failure;
 pub enum Message<'a> {
     /// It may speak: the server has agreed to speak WebSocket, or has opened a session.
     Open,
-    Text(&'a [u8]),
+    /// What the server says, in frames of the kind that the link is for.
+    Said(&'a [u8]),
 }
 
 /// One WebSocket connection.
 pub struct Link {
     pub pipe: Pipe,
+    kind: Opcode,
     stage: Stage,
 }
 
@@ -27,9 +29,14 @@ enum Stage {
 }
 
 impl Link {
-    /// On a socket that is connecting.
+    /// On a socket that is connecting, for text.
     pub fn new(socket: TcpStream, path: &str) -> Self {
-        Self { pipe: Pipe::new(socket, upgrade_request(path)), stage: Stage::Upgrading }
+        Self::of(Opcode::Text, socket, path)
+    }
+
+    /// The same for frames of this kind, both ways.
+    pub fn of(kind: Opcode, socket: TcpStream, path: &str) -> Self {
+        Self { pipe: Pipe::new(socket, upgrade_request(path)), kind, stage: Stage::Upgrading }
     }
 
     /// The socket may have become readable or writable: sends what waits and reads once. Then [`Link::next`] has what
@@ -51,26 +58,27 @@ impl Link {
                 .map_err(|start| Failure::Misbehaved(format!("a frame that starts with {:02x?}", start.0)))?;
             let Some((frame, length)) = next else { return Ok(self.keep(scratch)) };
             match frame.opcode {
-                Opcode::Text => {
+                kind if kind == self.kind => {
                     let header = length - frame.payload.len();
                     let range = scratch.take(length);
-                    return Ok(Some(Message::Text(scratch.at(range.start + header..range.end))));
+                    return Ok(Some(Message::Said(scratch.at(range.start + header..range.end))));
                 }
                 Opcode::Ping => {
                     self.pipe.send(|out| frames::masked(Opcode::Pong, frame.payload, out))?;
                     scratch.take(length);
                 }
                 Opcode::Close => return Err(Failure::Disconnected { how: close_reason(frame.payload) }),
-                Opcode::Pong | Opcode::Binary => return Err(strange(frame.payload)),
+                Opcode::Pong | Opcode::Text | Opcode::Binary => return Err(strange(frame.payload)),
             }
         }
     }
 
-    /// Sends several text messages in one write.
+    /// Sends several messages in one write.
     pub fn say_all(&mut self, texts: impl IntoIterator<Item = Vec<u8>>) -> Result<(), Failure> {
+        let kind = self.kind;
         self.pipe.send(|out| {
             for text in texts {
-                frames::masked(Opcode::Text, &text, out);
+                frames::masked(kind, &text, out);
             }
         })
     }

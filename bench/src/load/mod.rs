@@ -20,6 +20,7 @@ pub mod manner;
 pub mod message;
 pub mod pipe;
 pub mod requests;
+pub mod signalr;
 pub mod wire;
 
 use client::{Client, Listener};
@@ -155,14 +156,14 @@ impl Load {
             // The publisher is no part of what its subscribers cost, and goes the usual way.
             (
                 Transport::Requests(Manner::Events | Manner::EventSource)
-                | Transport::WebSocket(Dialect::SocketIoVerbs),
+                | Transport::WebSocket(Dialect::SocketIoVerbs | Dialect::SignalR(_)),
                 Role::Publisher,
             ) => Transport::WebSocket(Dialect::Native),
             (transport, _) => transport,
         };
         let wire = match transport {
             Transport::WebSocket(dialect) => {
-                Wire::WebSocket(Link::new(self.connect(token)?, dialect.path(role)))
+                Wire::WebSocket(Link::of(dialect.frames(), self.connect(token)?, dialect.path(role)))
             }
             Transport::Requests(manner) => {
                 let down = self.connect(token)?;

@@ -98,7 +98,7 @@ impl Requests {
             let start = scratch.take(piece.length).start;
             if let Some(message) = piece.message {
                 self.count += 1;
-                return Ok(Some(Message::Text(scratch.at(start + message.start..start + message.end))));
+                return Ok(Some(Message::Said(scratch.at(start + message.start..start + message.end))));
             }
         }
         self.down.keep(scratch);
@@ -247,7 +247,7 @@ mod tests {
             client.advance(&mut scratch).or_else(|failure| ended(failure, &playing)).expect("no failure");
             while let Some(message) = client.next(&mut scratch).expect("answers it understands") {
                 match message {
-                    Message::Text(text) => heard.push(String::from_utf8_lossy(text).into_owned()),
+                    Message::Said(text) => heard.push(String::from_utf8_lossy(text).into_owned()),
                     Message::Open => client.say_all([opening.into()]).expect("no failure"),
                 }
                 if heard.last().is_some_and(|text| text.starts_with("0{") || text == "2") {

@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{BESIDE_NATIVE, LIMITS, POLLING, ROWS, Record, SOCKET_IO, WITHOUT_WEBSOCKET};
+use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET, foreign};
 use crate::measure::{Cores, median};
-use crate::subjects::Subject;
 use crate::work::Metric;
 
 /// Everything: per metric and subject the median and the sample of each round.
@@ -58,17 +57,18 @@ fn targets(record: &Record) -> Map<String, Value> {
         let target = row.target?.text(row.unit);
         Some((key(row.metric).to_owned(), json!({ "target": target, "met": record.met(row)? })))
     });
-    rows.chain(targets_over_socketio(record)).collect()
+    rows.chain(foreign_targets(record)).collect()
 }
 
-/// Beside npm's, and beside our native protocol.
-fn targets_over_socketio(record: &Record) -> impl Iterator<Item = (String, Value)> {
-    let rows = SOCKET_IO.iter().filter_map(|row| Some((key(row.metric).to_owned(), row.metric, row.target?)));
-    let beside_native = BESIDE_NATIVE
-        .iter()
-        .map(|(metric, target)| (format!("{}_beside_native", key(*metric)), *metric, *target));
-    rows.chain(beside_native).filter_map(|(name, metric, target)| {
-        let met = record.meets(metric, Subject::DuplexSocketio, target)?;
+/// Those of other people's protocols over our server.
+fn foreign_targets(record: &Record) -> impl Iterator<Item = (String, Value)> {
+    let comparisons = foreign::ALL.into_iter().flat_map(|protocol| protocol.comparisons);
+    let targets = comparisons.flat_map(|comparison| {
+        comparison.targets.iter().map(move |&(metric, target)| (comparison, metric, target))
+    });
+    targets.filter_map(|(comparison, metric, target)| {
+        let met = record.meets(metric, comparison.ours, target)?;
+        let name = format!("{}{}", key(metric), comparison.suffix);
         Some((name, json!({ "target": target.text("bytes"), "met": met })))
     })
 }
@@ -106,6 +106,10 @@ fn key(metric: Metric) -> &'static str {
         Metric::SocketioMemorySubscribed => "socketio_client_subscribed_bytes",
         Metric::SocketioFanout => "socketio_fanout_cpu_us",
         Metric::SocketioBurst => "socketio_burst_cpu_us",
+        Metric::SignalrMemory => "signalr_client_bytes",
+        Metric::SignalrMemorySubscribed => "signalr_client_subscribed_bytes",
+        Metric::SignalrFanout => "signalr_fanout_cpu_us",
+        Metric::SignalrBurst => "signalr_burst_cpu_us",
     }
 }
 

@@ -1,6 +1,6 @@
 //! The report as Markdown tables.
 
-use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, grouped, socketio, without_websocket};
+use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, foreign, grouped, without_websocket};
 use crate::limits::{stalled, storm, ticker};
 use crate::load::message;
 use crate::measure::{Cores, median};
@@ -17,7 +17,7 @@ pub fn render(record: &Record) -> String {
         latencies(record),
         explanation(record),
         without_websocket::render(record),
-        socketio::render(record),
+        foreign::render(record),
         limits(record),
     ]
     .concat()
@@ -195,9 +195,9 @@ fn heading(record: &Record, title: &str) -> String {
     format!("| {title} | {} |\n|---|{}\n", names.join(" | "), "---:|".repeat(names.len()))
 }
 
-/// Whoever is in the main tables: ours over Socket.IO has its own.
+/// Whoever is in the main tables: ours by other people's protocols has its own.
 fn columns(record: &Record) -> impl Iterator<Item = Subject> {
-    record.subjects.iter().copied().filter(|subject| *subject != Subject::DuplexSocketio)
+    record.subjects.iter().copied().filter(|subject| !subject.is_foreign())
 }
 
 /// The rows that have a figure.

@@ -6,9 +6,9 @@ use crate::measure::{Cores, Machine, median};
 use crate::subjects::Subject;
 use crate::work::{Metric, Sizes};
 
+pub mod foreign;
 pub mod json;
 pub mod markdown;
-pub mod socketio;
 pub mod svg;
 pub mod without_websocket;
 
@@ -173,38 +173,6 @@ pub const WITHOUT_WEBSOCKET: [Row; 4] = [
         decimals: 2,
         target: None,
     },
-];
-
-/// What deliveries to clients of Socket.IO cost, and they themselves: ours stays within the targets, most of them beside npm's.
-pub const SOCKET_IO: [Row; 4] = [
-    Row {
-        metric: Metric::SocketioFanout,
-        title: "Socket.IO, one at a time",
-        unit: "µs CPU per delivery",
-        decimals: 2,
-        target: Some(Target::Times(0.5, Subject::Socketio)),
-    },
-    Row {
-        metric: Metric::SocketioBurst,
-        title: "Socket.IO, bursts of 8",
-        unit: "µs CPU per delivery",
-        decimals: 2,
-        target: Some(Target::Times(0.12, Subject::Socketio)),
-    },
-    limit(Metric::SocketioMemory, "idle Socket.IO client", "bytes of memory", 0, 2_500.0),
-    Row {
-        metric: Metric::SocketioMemorySubscribed,
-        title: "the same with a subscription",
-        unit: "bytes of memory",
-        decimals: 0,
-        target: None,
-    },
-];
-
-/// What ours is to stay within beside its own native protocol.
-pub const BESIDE_NATIVE: [(Metric, Target); 2] = [
-    (Metric::SocketioFanout, Target::Times(1.15, Subject::Duplex)),
-    (Metric::SocketioBurst, Target::Times(1.15, Subject::Duplex)),
 ];
 
 const fn limit(metric: Metric, title: &'static str, unit: &'static str, decimals: usize, most: f64) -> Row {

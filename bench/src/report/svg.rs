@@ -1,20 +1,20 @@
 //! The ratios as a bar chart: SVG by hand, readable on light and on dark pages.
 
-use super::{ROWS, Record, Row, SOCKET_IO, grouped};
+use super::{ROWS, Record, Row, foreign, grouped};
 use crate::subjects::Subject;
 use crate::work::Metric;
 
 const WIDTH: f64 = 720.0;
 const MARGIN: f64 = 16.0;
 /// Where bars start, and the longest there is room for beside its label.
-const BARS: f64 = 136.0;
-const BAR_LONGEST: f64 = 400.0;
+const BARS: f64 = 200.0;
+const BAR_LONGEST: f64 = 370.0;
 const BAR_HEIGHT: f64 = 16.0;
 const LINE: f64 = 22.0;
 const PANEL_GAP: f64 = 18.0;
 
 /// What is 1 in each panel.
-const PANELS: [(Metric, Subject); 8] = [
+const PANELS: [(Metric, Subject); 11] = [
     (Metric::Fanout, Subject::Floor),
     (Metric::Burst, Subject::Floor),
     (Metric::Echo, Subject::Floor),
@@ -23,12 +23,15 @@ const PANELS: [(Metric, Subject); 8] = [
     (Metric::SocketioFanout, Subject::Duplex),
     (Metric::SocketioBurst, Subject::Duplex),
     (Metric::SocketioMemory, Subject::Duplex),
+    (Metric::SignalrFanout, Subject::Duplex),
+    (Metric::SignalrBurst, Subject::Duplex),
+    (Metric::SignalrMemory, Subject::Duplex),
 ];
 
 const STYLE: &str = "\
 text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#1f2328}
 .head{font-size:16px;font-weight:600}.title{font-weight:600}.soft{fill:#59636e}
-.duplex{fill:#2f81f7}.duplex-socketio{fill:#39a96b}.floor{fill:#8c959f}.ws{fill:#d4943a}.socketio{fill:#a475f9}.one{stroke:#8c959f;stroke-dasharray:2 3}
+.duplex{fill:#2f81f7}.duplex-socketio{fill:#39a96b}.duplex-signalr{fill:#d1618f}.duplex-signalr-messagepack{fill:#d18f61}.floor{fill:#8c959f}.ws{fill:#d4943a}.socketio{fill:#a475f9}.one{stroke:#8c959f;stroke-dasharray:2 3}
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9198a1}}
 ";
 
@@ -45,7 +48,8 @@ pub fn render(record: &Record) -> String {
     body += &text(MARGIN, y, "head", "Cost to the server: shorter is better");
     for (metric, base) in PANELS {
         let bars = bars(record, metric, base);
-        let Some(row) = ROWS.iter().chain(&SOCKET_IO).find(|row| row.metric == metric) else { continue };
+        let rows = foreign::ALL.into_iter().flat_map(|protocol| protocol.rows);
+        let Some(row) = ROWS.iter().chain(rows).find(|row| row.metric == metric) else { continue };
         // A base alone says nothing.
         if bars.len() > 1 {
             y += PANEL_GAP + LINE;
