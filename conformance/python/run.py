@@ -6,31 +6,43 @@ import os
 import sys
 import time
 import traceback
+from functools import partial
 
-from player import Asyncio, Blocking
-from stories import Play, all_stories
+import signalr_player
+import signalr_stories
+import socketio_player
+import socketio_stories
+from play import Play, stories
 
-WAYS = {"polling": ["polling"], "websocket": ["websocket"], "polling, then websocket": None}
+SOCKETIO_WAYS = {"polling": ["polling"], "websocket": ["websocket"], "polling, then websocket": None}
 # Every wait in a story has a deadline; whoever is over this one hangs.
 STORY_S_MAX = 90
 
 
 def plays():
-    """Each story with each client over each way."""
-    for player in (Blocking, Asyncio):
-        for way, transports in WAYS.items():
-            for story in all_stories():
-                yield f"{player.name}, {way}: {story.__name__.replace('_', ' ')}", story, player, way, transports
+    """Each story with each client over each way: its name, itself, who makes the client, and the way."""
+    for player in (socketio_player.Blocking, socketio_player.Asyncio):
+        for way, transports in SOCKETIO_WAYS.items():
+            for story in stories(socketio_stories):
+                yield f"{player.name}, {way}: {told(story)}", story, partial(player, transports), way
+    for way in signalr_player.WAYS:
+        for story in stories(signalr_stories):
+            if way.can(story):
+                yield f"{way.name}: {told(story)}", story, way.player, way
+
+
+def told(story):
+    return story.__name__.replace("_", " ")
 
 
 def run(url, program, only):
     passed = failed = 0
-    for name, story, player, way, transports in plays():
+    for name, story, player, way in plays():
         if only not in name:
             continue
         faulthandler.dump_traceback_later(STORY_S_MAX, exit=True)
         started = time.monotonic()
-        fault = fault_of(story, Play(url, program, player, transports), way)
+        fault = fault_of(story, Play(url, program, player), way)
         number = passed + failed + 1
         if fault:
             failed += 1

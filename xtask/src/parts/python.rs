@@ -1,4 +1,4 @@
-//! python-socketio against our Socket.IO: `conformance/python`, in a virtual environment below the build folder.
+//! python-socketio against our Socket.IO, pysignalr and signalrcore against our SignalR: `conformance/python`, in a virtual environment below the build folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -2,34 +2,13 @@
 
 import asyncio
 import threading
-from collections import defaultdict, deque
 
 import socketio
 
+from play import Loop, Notes
 from stage import PATIENCE_S
 
 OPTIONS = {"reconnection_delay": 0.1, "reconnection_delay_max": 0.3, "randomization_factor": 0, "handle_sigint": False}
-
-
-class Notes:
-    """What a client was told, to be taken by kind, in order."""
-
-    def __init__(self):
-        self._all = defaultdict(deque)
-        self._more = threading.Condition()
-
-    def add(self, kind, what):
-        with self._more:
-            self._all[kind].append(what)
-            self._more.notify_all()
-
-    def take(self, kind):
-        """The next of its kind; waits for it."""
-        with self._more:
-            if not self._more.wait_for(lambda: self._all[kind], PATIENCE_S):
-                there = {kind: list(notes) for kind, notes in self._all.items() if notes}
-                raise AssertionError(f"waited {PATIENCE_S} s for {kind}; there was {there}")
-            return self._all[kind].popleft()
 
 
 class Player:
@@ -41,11 +20,11 @@ class Player:
         # What it acknowledges events with, by their names.
         self.answers = {}
 
-    def connect(self, url, *, namespaces=("/",), auth=None):
+    def connect(self, url, *, query="", namespaces=("/",), auth=None):
         for namespace in namespaces:
             self._listen(namespace)
         self._do(self._client.connect(
-            url, auth=auth, transports=self._transports, namespaces=list(namespaces), wait_timeout=PATIENCE_S))
+            url + query, auth=auth, transports=self._transports, namespaces=list(namespaces), wait_timeout=PATIENCE_S))
         for namespace in namespaces:
             self.is_connected(namespace)
 
@@ -131,9 +110,7 @@ class Asyncio(Player):
 
     def __init__(self, transports):
         super().__init__(transports)
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
+        self._loop = Loop()
         self._client = socketio.AsyncClient(**OPTIONS)
 
     def _listen(self, namespace):
@@ -148,22 +125,11 @@ class Asyncio(Player):
         return handle
 
     def _do(self, call):
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result(2 * PATIENCE_S)
+        return self._loop.run(call)
 
     def gives_up(self):
         self._do(asyncio.wait_for(self._client.wait(), PATIENCE_S))
 
     def end(self):
         super().end()
-        self._do(self._stop_tasks())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE_S)
-        self._loop.close()
-
-    @staticmethod
-    async def _stop_tasks():
-        """The client leaves some waiting for nothing when its server refused it."""
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._loop.end()

@@ -1,62 +1,9 @@
 """What both clients of python-socketio must live through, over each way to the server. A name is a promise."""
 
-import uuid
-from unittest import TestCase
-
 import socketio
 
-from stage import CONFIG, Server, api, eventually, token
-
-check = TestCase()
-check.maxDiff = 2000
-
-TEXTS = [
-    "plain",
-    "",
-    "naïve Ω 漢字 🙂 \u2028 \0 \x1e \\ \"quoted\"\n",
-    "x" * 50_000,
-    {"from": "ada", "n": [1, -2.5, True, None], "deep": {"empty": [{}]}},
-]
-BYTES = [b"", b"\x00\xff\x1e4", bytes(range(256)) * 60]
-
-
-class Play:
-    """One story on one server, with one kind of client that goes one way."""
-
-    def __init__(self, url, program, player, transports):
-        self.url = url
-        self._program = program
-        self._player = player
-        self._transports = transports
-        self._leaving = []
-
-    def enter(self, *, query="", server=None, **options):
-        """A client that is connected."""
-        player = self.player()
-        player.connect((server.url if server else self.url) + query, **options)
-        return player
-
-    def player(self):
-        player = self._player(self._transports)
-        self._leaving.append(player.end)
-        return player
-
-    def server(self, **options):
-        """A server of the story's own."""
-        server = Server(self._program, **options)
-        self._leaving.append(server.stop)
-        return server
-
-    def publishes(self, channel, data, server=None, **more):
-        return api(server.url if server else self.url, "publish", {"channel": channel, "data": data, **more})
-
-    def end(self):
-        for leave in reversed(self._leaving):
-            leave()
-
-
-def fresh(name="room"):
-    return f"{name}-{uuid.uuid4().hex[:8]}"
+from play import BYTES, TEXTS, check, fresh
+from stage import CONFIG, api, eventually, token
 
 
 def goes_the_way_it_was_told_to(play, way):
@@ -320,8 +267,3 @@ def is_gone_at_the_server_when_it_leaves(play, way):
     check.assertEqual(bob.call("$presence", channel, {"count": True})["clients"], 2)
     ada.leave()
     eventually(lambda: check.assertEqual(bob.call("$presence", channel, {"count": True})["clients"], 1))
-
-
-def all_stories():
-    """In the order in which they stand here."""
-    return [story for story in globals().values() if getattr(story, "__code__", None) and story.__code__.co_varnames[:2] == ("play", "way")]
