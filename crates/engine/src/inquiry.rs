@@ -42,6 +42,8 @@ struct State {
     /// Shards that have not asked yet.
     shards: usize,
     outcome: Outcome,
+    /// Clients that were asked, and have gone.
+    gone: usize,
     bytes: usize,
 }
 
@@ -94,7 +96,13 @@ impl Inquiry {
 
     fn is_answered(&self) -> bool {
         let state = self.lock();
-        state.shards == 0 && state.outcome.received >= state.outcome.expected
+        state.shards == 0 && state.outcome.received + state.gone >= state.outcome.expected
+    }
+
+    /// A client that was asked will not answer any more.
+    fn lost(&self) {
+        self.lock().gone += 1;
+        self.answered.notify_one();
     }
 }
 
@@ -119,7 +127,7 @@ impl Node {
             whom,
             event,
             payload,
-            state: Mutex::new(State { shards, outcome: Outcome::default(), bytes: 0 }),
+            state: Mutex::new(State { shards, outcome: Outcome::default(), gone: 0, bytes: 0 }),
             answered: Notify::new(),
         });
         for shard in self.shards() {
@@ -163,12 +171,11 @@ impl Shard {
 
     /// A client goes: nobody need wait for its answers.
     pub(crate) fn give_up_answers(&self, key: SessionKey) {
-        let unanswered = match self.state.borrow_mut().sessions.live(key) {
-            Some(session) => session.protocol.unanswered(),
-            None => return,
-        };
-        for request in unanswered {
-            self.reply(key, request, Err("the client has gone".to_owned()));
+        let crate::shard::State { sessions, inquiries, .. } = &mut *self.state.borrow_mut();
+        let Some(session) = sessions.live(key) else { return };
+        for request in session.protocol.unanswered() {
+            let inquiry = inquiries.get(&request).and_then(std::sync::Weak::upgrade);
+            inquiry.inspect(|inquiry| inquiry.lost());
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use duplex_core::ChannelName;
+use duplex_core::{ChannelName, NameError};
 
 /// Paths that mean something else, and all below them.
 const TAKEN: [&str; 9] =
@@ -17,6 +17,16 @@ pub struct Hub {
     pub path: Arc<str>,
     /// The namespace of its channels, which their names leave out; `None` for all channels, by their whole names.
     pub namespace: Option<Arc<str>>,
+}
+
+impl Hub {
+    /// The channel that is called so in the hub.
+    pub(crate) fn channel(&self, name: &str) -> Result<ChannelName, NameError> {
+        match &self.namespace {
+            Some(namespace) => ChannelName::parse(&format!("{namespace}:{name}")),
+            None => ChannelName::parse(name),
+        }
+    }
 }
 
 impl Default for Hub {

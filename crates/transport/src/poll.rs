@@ -90,7 +90,9 @@ impl PollLink {
             Stage::Answered(answer) => return Poll::Ready(Some((StatusCode::OK, answer))),
             Stage::Refused(status, body) => {
                 let mut answer = FrameQueue::default();
-                answer.push(body);
+                if !body.is_empty() {
+                    answer.push(body);
+                }
                 return Poll::Ready(Some((status, answer)));
             }
             waiting => *stage = waiting,

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use duplex_core::{
-    Able, ClientId, Encode, EncodingId, ErrorCode, Identity, PresenceChange, Publication, Refusal,
+    Able, ChannelName, ClientId, Encode, EncodingId, ErrorCode, Identity, PresenceChange, Publication,
+    Refusal,
 };
 use duplex_engine::{Encoding, Pieces, unix_ms};
 use duplex_protocol::signalr::{self, Encodings, Format, Introduction, Transport};
@@ -408,6 +409,10 @@ async fn begin(
     let channels = channels
         .map_err(|error| text(StatusCode::BAD_REQUEST, format!("channels: {error}\n")))?
         .unwrap_or_default();
+    let within = |channel: &ChannelName| origin.hub.channel(channel);
+    let channels = channels.iter().map(within).collect::<Result<_, _>>();
+    let channels =
+        channels.map_err(|error| text(StatusCode::BAD_REQUEST, format!("channels: a name {error}\n")))?;
     let (transport, counted) = match visit {
         Visit::Upgrade => (Transport::WebSocket, Counted::Connection),
         Visit::Events => (Transport::Events, Counted::Connection),
