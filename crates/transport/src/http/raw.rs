@@ -104,7 +104,8 @@ impl Fields {
         let mut out = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
         out.extend_from_slice(&self.0);
         field(&mut out, header::DATE.as_str(), httpdate::fmt_http_date(SystemTime::now()).as_bytes());
-        if let Some(length) = length {
+        // RFC 9110, 8.6: nothing has no length.
+        if let Some(length) = length.filter(|_| status != StatusCode::NO_CONTENT) {
             field(&mut out, header::CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
         }
         if then == Afterwards::Close {
