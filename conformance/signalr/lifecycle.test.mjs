@@ -271,3 +271,21 @@ test('a hub may be a namespace, and there may be several', async (t) => {
   assert.equal((await ask(whole, '$publish', 'chat:lobby', 'said', 'by its whole name')).channel, 'chat:lobby');
   for (const each of heard) assert.deepEqual(await each.count(3), ['by the API', 'in the hub', 'by its whole name'].map((text) => ['said', text]));
 });
+
+test('a poll that is overtaken ends without anything, and so does the last', async (t) => {
+  const { url } = await Server.of(t);
+  const negotiation = await fetch(`${url}/signalr/negotiate?negotiateVersion=1`, { method: 'POST' });
+  const { connectionToken } = await negotiation.json();
+  const request = async (method) => {
+    const response = await fetch(`${url}/signalr?id=${connectionToken}`, { method });
+    return [response.status, response.headers.get('content-length'), await response.text()];
+  };
+  assert.deepEqual(await request('GET'), [200, '0', '']);
+  const overtaken = request('GET');
+  await pause(100);
+  const last = request('GET');
+  assert.deepEqual(await overtaken, [204, null, '']);
+  assert.equal((await request('DELETE'))[0], 202);
+  assert.deepEqual(await last, [204, null, '']);
+  assert.equal((await request('GET'))[0], 404);
+});
