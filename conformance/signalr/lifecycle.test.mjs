@@ -174,36 +174,39 @@ function stories(way) {
   return { ...COMINGS, ...(way.isStateful ? {} : WITHOUT_STATE), ...(isWebSocket(way) ? inSockets : inRequests) };
 }
 
-for (const { name, client, way } of everybody) {
-  describe(name, { concurrency: 4 }, () => {
-    for (const [promise, play] of Object.entries(stories(way))) test(promise, (t) => play(t, { client, way }));
+// Most of it is waiting.
+describe('clients', { concurrency: 3 }, () => {
+  describe('with the times that a server has if it is not told otherwise', { concurrency: 20 }, () => {
+    for (const { name, client, way } of newest) {
+      test(`${name} a client that only sends, each second, hears the server often enough`, async (t) => {
+        const connection = build(t, shared, { client, way });
+        connection.serverTimeoutInMilliseconds = 20_000;
+        await connection.start();
+        const states = turns(connection);
+        const room = fresh();
+        for (const n of numbers(23)) {
+          await connection.send('$publish', room, 'n', n);
+          await pause(1_000);
+        }
+        assert.deepEqual(states.all, []);
+        assert.equal((await ask(connection, '$history', room, { limit: 1 })).offset, 23);
+      });
+
+      test(`${name} a client that says nothing stays connected`, async (t) => {
+        const connection = build(t, shared, { client, way });
+        connection.serverTimeoutInMilliseconds = 20_000;
+        await connection.start();
+        const states = turns(connection);
+        await pause(23_000);
+        assert.deepEqual(states.all, []);
+        await works(shared, connection);
+      });
+    }
   });
-}
 
-describe('with the times that a server has if it is not told otherwise', { concurrency: 20 }, () => {
-  for (const { name, client, way } of newest) {
-    test(`${name} a client that only sends, each second, hears the server often enough`, async (t) => {
-      const connection = build(t, shared, { client, way });
-      connection.serverTimeoutInMilliseconds = 20_000;
-      await connection.start();
-      const states = turns(connection);
-      const room = fresh();
-      for (const n of numbers(23)) {
-        await connection.send('$publish', room, 'n', n);
-        await pause(1_000);
-      }
-      assert.deepEqual(states.all, []);
-      assert.equal((await ask(connection, '$history', room, { limit: 1 })).offset, 23);
-    });
-
-    test(`${name} a client that says nothing stays connected`, async (t) => {
-      const connection = build(t, shared, { client, way });
-      connection.serverTimeoutInMilliseconds = 20_000;
-      await connection.start();
-      const states = turns(connection);
-      await pause(23_000);
-      assert.deepEqual(states.all, []);
-      await works(shared, connection);
+  for (const { name, client, way } of everybody) {
+    describe(name, { concurrency: 4 }, () => {
+      for (const [promise, play] of Object.entries(stories(way))) test(promise, (t) => play(t, { client, way }));
     });
   }
 });

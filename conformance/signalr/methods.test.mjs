@@ -121,10 +121,12 @@ const METHODS = {
   },
 };
 
-for (const { name, client, way } of everybody) {
-  describe(name, () => {
-    for (const [promise, play] of Object.entries(METHODS)) {
-      test(promise, async (t) => play(await join(t, application.url, { client, way }), { client, way }));
-    }
-  });
-}
+describe('methods', { concurrency: 4 }, () => {
+  for (const { name, client, way } of everybody) {
+    describe(name, () => {
+      for (const [promise, play] of Object.entries(METHODS)) {
+        test(promise, async (t) => play(await join(t, application.url, { client, way }), { client, way }));
+      }
+    });
+  }
+});
