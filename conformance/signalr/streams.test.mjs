@@ -244,9 +244,7 @@ test('a connection has a hundred open streams and no more, and is not lost by as
   await subscribe(connection, room);
 });
 
-const NATIVE = 'items are frames of the native protocol, in which bytes are Base64';
-
-test('bytes come down a stream as bytes', { todo: NATIVE }, async (t) => {
+test('bytes come down a stream as bytes', async (t) => {
   const connection = await join(t, shared, { client: NEWEST_BINARY });
   const room = fresh();
   const { heard } = await subscribe(connection, room);

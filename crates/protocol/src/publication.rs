@@ -175,8 +175,8 @@ impl<'a> Standing<'a> {
     }
 }
 
-/// Appends the publication object. The payload is copied as it was written.
-pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) {
+/// Appends the publication object. The payload is copied as it was written; says where it begins.
+pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) -> usize {
     let Publication { position, draft } = publication;
     out.extend_from_slice(b"{\"channel\":");
     write_json(&*draft.channel, out);
@@ -184,6 +184,7 @@ pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) {
     write_json(&*draft.event, out);
     out.push(b',');
     write_payload(&draft.payload, out);
+    let payload_at = out.len() - draft.payload.json().as_str().len();
     if !draft.tags.pairs().is_empty() {
         out.extend_from_slice(b",\"tags\":");
         write_json(draft.tags.pairs(), out);
@@ -192,6 +193,7 @@ pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) {
         write_text(format_args!(r#","client":"{client}""#), out);
     }
     write_text(format_args!(r#","time":{}}}"#, draft.time_ms), out);
+    payload_at
 }
 
 /// Appends `"data":…` or `"args":…`.

@@ -185,12 +185,13 @@ pub(crate) fn error(id: Id, refusal: &Refusal) -> Vec<u8> {
     frame(id, "error", &Error { code: refusal.code as u16, message: &refusal.message })
 }
 
-pub(crate) fn publication(publication: &Publication) -> Vec<u8> {
+/// The frame of a publication, and where its payload begins.
+pub(crate) fn publication(publication: &Publication) -> (Vec<u8>, usize) {
     let mut out = Vec::with_capacity(160 + publication.draft.payload.json().as_str().len());
     out.extend_from_slice(b"{\"publication\":");
-    write_publication(publication, &mut out);
+    let payload_at = write_publication(publication, &mut out);
     out.push(b'}');
-    out
+    (out, payload_at)
 }
 
 pub(crate) fn history(

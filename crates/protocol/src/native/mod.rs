@@ -1,6 +1,6 @@
 //! The native protocol, in JSON or MessagePack: see `docs/protocol.md`.
 
-mod frame;
+pub(crate) mod frame;
 mod request;
 
 use std::sync::Arc;
@@ -71,7 +71,7 @@ enum Stage {
 
 /// The whole message of a publication, without transport framing.
 pub fn publication(publication: &Publication, form: Form) -> Vec<u8> {
-    form.write(frame::publication(publication))
+    form.write(frame::publication(publication).0)
 }
 
 /// The whole message of someone who joined or left, without transport framing.

@@ -57,6 +57,7 @@ pub struct Encodings {
 pub struct Hub {
     introduction: Introduction,
     stage: Stage,
+    pings: Pings,
     /// What is under way.
     asked: Vec<Asked>,
     /// The last ticket given.
@@ -65,6 +66,13 @@ pub struct Hub {
     flows: Option<Box<Flows>>,
     /// What the application asked.
     requests: Requests,
+}
+
+/// Whether the client has sent a ping by itself.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Pings {
+    None,
+    Sent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -115,6 +123,7 @@ impl Hub {
         Self {
             introduction,
             stage: Stage::Handshake,
+            pings: Pings::None,
             asked: Vec::new(),
             tickets: 0,
             flows: None,
@@ -462,6 +471,7 @@ impl Protocol for Hub {
             Ok(Incoming::Completion { id, outcome }) => self.completed(&id, outcome, steps),
             Ok(Incoming::Cancel { id }) => self.cancelled(&id, steps),
             Ok(Incoming::Close) => steps.push_back(Step::Close(&CloseReason::GOING_AWAY, String::new())),
+            Ok(Incoming::Ping) => self.pings = Pings::Sent,
             Ok(Incoming::Ignored) => {}
         }
     }
@@ -527,7 +537,7 @@ impl Protocol for Hub {
 
     /// The official server waits for answers only of clients that have sent a ping by themselves.
     fn may_ignore_pings(&self) -> bool {
-        true
+        self.pings == Pings::None
     }
 
     fn beat(&mut self, steps: &mut Steps) {

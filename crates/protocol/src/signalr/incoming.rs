@@ -33,6 +33,7 @@ pub(super) enum Incoming {
         id: Box<str>,
     },
     Close,
+    Ping,
     /// Nothing that calls for something.
     Ignored,
 }
@@ -188,8 +189,9 @@ impl Source<'_> {
                 Incoming::Completion { id: named(id)?, outcome }
             }
             5 => Incoming::Cancel { id: named(id)? },
+            6 => Incoming::Ping,
             7 => Incoming::Close,
-            // A ping, and what newer clients may say.
+            // What newer clients may say.
             _ => Incoming::Ignored,
         })
     }

@@ -17,7 +17,7 @@ mod write;
 pub use hub::{Encodings, Hub, Introduction};
 pub use sequence::{Sequencing, Written};
 pub use splitter::{Breach, Splitter};
-pub use write::{ack, presence, publication, sequence};
+pub use write::{ack, item_value, presence, publication, sequence};
 
 /// How messages are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,8 +7,8 @@ use duplex_core::{Change, EventName, Message, Payload, PresenceChange, Publicati
 use super::Format;
 use super::splitter::END;
 use crate::arguments::{shifted, values};
-use crate::msgpack;
 use crate::publication::{write_json, write_text};
+use crate::{msgpack, native};
 
 /// What became of an invocation.
 #[derive(Debug)]
@@ -225,6 +225,13 @@ fn numbered(format: Format, kind: u8, number: u64) -> Message {
 /// The invocation of a publication.
 pub fn publication(publication: &Publication, format: Format) -> Vec<u8> {
     event(format, None, &publication.draft.event, &publication.draft.payload)
+}
+
+/// A publication as the item of a stream in MessagePack: as the native protocol has it, but binary data is binary data.
+pub fn item_value(publication: &Publication) -> Vec<u8> {
+    let (json, payload_at) = native::frame::publication(publication);
+    let binary = shifted(publication.draft.payload.json().binary(), payload_at);
+    Format::MessagePack.value(&text(json), &binary)
 }
 
 /// The invocation of someone who joined or left.

@@ -64,8 +64,10 @@ const SIGNALR_MESSAGE_PACK: EncodingId = EncodingId(8);
 const SIGNALR_BARE: EncodingId = EncodingId(9);
 /// The same in MessagePack.
 const SIGNALR_BARE_MESSAGE_PACK: EncodingId = EncodingId(10);
+/// Publications as items of SignalR's streams in MessagePack.
+const SIGNALR_ITEMS: EncodingId = EncodingId(11);
 /// Publications as Socket.IO events, in several shapes from here on.
-const SOCKET_IO: u8 = 11;
+const SOCKET_IO: u8 = 12;
 
 /// What [`EncodingId`]s stand for, in order.
 pub(crate) fn encodings() -> Vec<Encoding> {

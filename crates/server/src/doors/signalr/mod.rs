@@ -16,6 +16,7 @@ use duplex_core::{
     Refusal,
 };
 use duplex_engine::{Encoding, Pieces, unix_ms};
+use duplex_protocol::native::{self, Form};
 use duplex_protocol::signalr::{self, Encodings, Format, Introduction, Transport};
 use duplex_transport::http::{Body, BodyError, Reply, content, read_body, text};
 use duplex_websocket::{Kind, encode};
@@ -31,8 +32,8 @@ use self::handlers::Posted;
 use self::registry::{Found, Owner, Polls, TokenDigest};
 use self::token::ConnectionToken;
 use super::{
-    BARE, BARE_MESSAGE_PACK, Caller, Counted, SIGNALR, SIGNALR_BARE, SIGNALR_BARE_MESSAGE_PACK,
-    SIGNALR_MESSAGE_PACK, Site, bearer, find_place, later, not_allowed, preflight, take_place, turned_away,
+    BARE, Caller, Counted, SIGNALR, SIGNALR_BARE, SIGNALR_BARE_MESSAGE_PACK, SIGNALR_ITEMS,
+    SIGNALR_MESSAGE_PACK, Site, bearer, find_place, later, not_allowed, preflight, take_place,
 };
 use crate::hubs::Hub;
 use crate::query;
@@ -45,7 +46,7 @@ pub(crate) enum Resume {
 }
 
 /// How publications are written for clients, framed for a WebSocket or for whatever carries them.
-pub(super) fn encodings() -> [Encoding; 4] {
+pub(super) fn encodings() -> [Encoding; 5] {
     let framed = |format, plain| Encoding { encode: Box::new(Framed(format)), plain, pieces: Pieces::Joined };
     let bare = |format, plain| Encoding { encode: Box::new(Bare(format)), plain, pieces: Pieces::Single };
     [
@@ -53,13 +54,14 @@ pub(super) fn encodings() -> [Encoding; 4] {
         framed(Format::MessagePack, SIGNALR_MESSAGE_PACK),
         bare(Format::Json, SIGNALR_BARE),
         bare(Format::MessagePack, SIGNALR_BARE_MESSAGE_PACK),
+        Encoding { encode: Box::new(Items), plain: SIGNALR_ITEMS, pieces: Pieces::Single },
     ]
 }
 
 fn items(format: Format) -> EncodingId {
     match format {
         Format::Json => BARE,
-        Format::MessagePack => BARE_MESSAGE_PACK,
+        Format::MessagePack => SIGNALR_ITEMS,
     }
 }
 
@@ -84,6 +86,19 @@ fn bare(format: Format) -> Encodings {
 struct Framed(Format);
 
 struct Bare(Format);
+
+/// Frames of the native protocol in MessagePack, with binary data.
+struct Items;
+
+impl Encode for Items {
+    fn publication(&self, publication: &Publication) -> Bytes {
+        signalr::item_value(publication).into()
+    }
+
+    fn presence(&self, change: &PresenceChange) -> Bytes {
+        native::presence(change, Form::MessagePack).into()
+    }
+}
 
 impl Framed {
     fn frame(&self, message: &[u8]) -> Bytes {
@@ -129,6 +144,13 @@ pub(super) fn find(hubs: &[Hub], path: &str) -> Option<Place> {
         known if Some(known) == negotiated => Some(Place::Negotiation),
         _ => None,
     })
+}
+
+/// The client's token is not good. Clients put the sentence into one of theirs.
+fn turned_away(refusal: &Refusal) -> Response<Body> {
+    let mut response = super::turned_away(refusal);
+    *response.body_mut() = refusal.to_string().into();
+    response
 }
 
 /// Answers a request to a hub. Pages send credentials along, which browsers want to be allowed.
