@@ -50,11 +50,21 @@ pub(crate) fn channels(query: Option<&str>) -> Result<Option<Vec<ChannelName>>, 
     list.split(',').map(channel).collect::<Result<_, _>>().map(Some)
 }
 
+/// The same of clients that take the query apart and put it together again, and encode the comma between two names with all
+/// else: those of Socket.IO, and some of SignalR. No name has a comma there.
+pub(crate) fn channels_encoded(query: Option<&str>) -> Result<Vec<ChannelName>, ChannelsError> {
+    let list = value(query, "channels").unwrap_or_default();
+    list.split(',').filter(|_| !list.is_empty()).map(parse).collect()
+}
+
 fn channel(encoded: &str) -> Result<ChannelName, ChannelsError> {
     // Forms write a space as `+`, and a plus as %2B.
     let spaced = encoded.replace('+', " ");
-    let name = percent_decode_str(&spaced).decode_utf8().map_err(|_| ChannelsError::NotUtf8)?;
-    ChannelName::parse(&name).map_err(|error| ChannelsError::Name { name: name.into_owned(), error })
+    parse(&percent_decode_str(&spaced).decode_utf8().map_err(|_| ChannelsError::NotUtf8)?)
+}
+
+fn parse(name: &str) -> Result<ChannelName, ChannelsError> {
+    ChannelName::parse(name).map_err(|error| ChannelsError::Name { name: name.to_owned(), error })
 }
 
 #[cfg(test)]
@@ -74,6 +84,19 @@ mod tests {
         }
         assert_eq!(channels(None), Ok(None));
         assert_eq!(channels(Some("channel=a")), Ok(None));
+    }
+
+    #[test]
+    fn a_comma_that_a_client_encoded_stands_between_names_all_the_same() {
+        for (query, names) in [
+            ("channels=a%2Cb:c", vec!["a", "b:c"]),
+            ("x&channels=a,caf%C3%A9", vec!["a", "café"]),
+            ("id=1", vec![]),
+        ] {
+            let channels = channels_encoded(Some(query)).unwrap();
+            assert_eq!(channels.iter().map(|name| &**name).collect::<Vec<_>>(), names, "{query}");
+        }
+        assert!(channels_encoded(Some("channels=a%2C%2Cb")).is_err());
     }
 
     #[test]

@@ -427,10 +427,8 @@ async fn begin(
     visit: Visit,
     origin: Origin,
 ) -> Result<Begun, Response<Body>> {
-    let channels = query::channels(request.uri().query());
-    let channels = channels
-        .map_err(|error| text(StatusCode::BAD_REQUEST, format!("channels: {error}\n")))?
-        .unwrap_or_default();
+    let channels = query::channels_encoded(request.uri().query())
+        .map_err(|error| text(StatusCode::BAD_REQUEST, format!("channels: {error}\n")))?;
     let within = |channel: &ChannelName| origin.hub.channel(channel);
     let channels = channels.iter().map(within).collect::<Result<_, _>>();
     let channels =
