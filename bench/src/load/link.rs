@@ -58,7 +58,8 @@ impl Link {
                 .map_err(|start| Failure::Misbehaved(format!("a frame that starts with {:02x?}", start.0)))?;
             let Some((frame, length)) = next else { return Ok(self.keep(scratch)) };
             match frame.opcode {
-                kind if kind == self.kind => {
+                // SignalR's answer to the handshake is text, whatever follows.
+                kind if kind == self.kind || kind == Opcode::Text => {
                     let header = length - frame.payload.len();
                     let range = scratch.take(length);
                     return Ok(Some(Message::Said(scratch.at(range.start + header..range.end))));
