@@ -5,17 +5,23 @@ import queue
 import socket
 import threading
 import uuid
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import partial
 
-from pysignalr.client import SignalRClient
-from pysignalr.protocol.json import JSONProtocol
-from pysignalr.protocol.messagepack import MessagepackProtocol
 from signalrcore.hub_connection_builder import HubConnectionBuilder
 from signalrcore.types import HttpTransportType, HubProtocolEncoding
 
 from play import Loop, Notes
 from stage import PATIENCE_S
+
+try:
+    from pysignalr.client import SignalRClient
+    from pysignalr.protocol.json import JSONProtocol
+    from pysignalr.protocol.messagepack import MessagepackProtocol
+except ImportError:
+    # requirements.txt has it for newer Pythons only.
+    SignalRClient = None
 
 # Neither client hears what it has no handler for.
 EVENTS = ("message", "moved", "nothing", "text", "file", "say", "ready?", "again", "$error", "$joined", "$left")
@@ -54,6 +60,11 @@ class Player:
         assert state == "ended", state
         return why
 
+    def changes(self):
+        """It was told that it is connected, or that it is not."""
+        state, _ = self._notes.take("state")
+        return state
+
     def _opens(self):
         state, why = self._notes.take("state")
         if state != "open":
@@ -69,23 +80,19 @@ class Player:
 class Stream:
     """What comes of a streaming invocation."""
 
-    def __init__(self):
-        self._notes = queue.SimpleQueue()
-
-    def add(self, what, value=None):
-        self._notes.put((what, value))
+    def __init__(self, completions=None):
+        self.items = queue.SimpleQueue()
+        self.completions = completions or queue.SimpleQueue()
 
     def next(self):
         """The next item."""
-        what, value = self._notes.get(timeout=PATIENCE_S)
-        assert what == "item", (what, value)
-        return value
+        return self.items.get(timeout=PATIENCE_S)
 
     def completed(self):
-        """It has no more items; the error, if it was completed with one."""
-        what, value = self._notes.get(timeout=PATIENCE_S)
-        assert what == "completion", (what, value)
-        return value
+        """It was completed and has no more items; the error, if it was one."""
+        message = self.completions.get(timeout=PATIENCE_S)
+        assert self.items.empty(), self.items.get()
+        return message.error
 
 
 class Pysignalr(Player):
@@ -138,10 +145,10 @@ class Pysignalr(Player):
         stream = Stream()
 
         async def item(value):
-            stream.add("item", value)
+            stream.items.put(value)
 
         async def completed(message):
-            stream.add("completion", message.error)
+            stream.completions.put(message)
 
         self._loop.run(self._client.stream(target, list(args), item, completed, completed))
         return stream
@@ -171,8 +178,8 @@ class Signalrcore(Player):
         self._transport = transport
         self._encoding = encoding
         self._skip_negotiation = skip_negotiation
-        # Completions with an error come to one place for all.
-        self._asked = {}
+        # Completions with an error come to one place for all, that of a stream perhaps before its id is known.
+        self._completions = defaultdict(queue.SimpleQueue)
         self._connection = None
         self.reconnects = False
 
@@ -187,7 +194,7 @@ class Signalrcore(Player):
         self._connection.on_open(lambda: self._notes.add("state", ("open", None)))
         self._connection.on_reconnect(lambda: self._notes.add("state", ("open", None)))
         self._connection.on_close(lambda: self._notes.add("state", ("ended", None)))
-        self._connection.on_error(self._failed)
+        self._connection.on_error(self._completed)
         for event in EVENTS:
             self._connection.on(event, partial(self._heard, event))
         self._connection.start()
@@ -196,27 +203,20 @@ class Signalrcore(Player):
     def _heard(self, event, args):
         self._notes.add("event", (event, *args))
 
-    def _failed(self, message):
-        self._asked[message.invocation_id](message)
+    def _completed(self, message):
+        self._completions[message.invocation_id].put(message)
 
     def _ask(self, target, args):
-        completion = queue.SimpleQueue()
         invocation = str(uuid.uuid4())
-        self._asked[invocation] = completion.put
-        self._connection.invoke(target, args, completion.put, invocation)
-        message = completion.get(timeout=PATIENCE_S)
+        self._connection.invoke(target, args, self._completed, invocation)
+        message = self._completions[invocation].get(timeout=PATIENCE_S)
         return message.error, message.result
 
     def stream(self, target, *args):
         """It can be told what to do with items only when it has asked for them, so the first may be lost."""
-        stream = Stream()
-
-        def completed(message):
-            stream.add("completion", message.error)
-
         handler = self._connection.stream(target, list(args))
-        self._asked[handler.invocation_id] = completed
-        handler.subscribe({"next": lambda item: stream.add("item", item), "complete": completed, "error": completed})
+        stream = Stream(self._completions[handler.invocation_id])
+        handler.subscribe({"next": stream.items.put, "complete": self._completed, "error": self._completed})
         return stream
 
     def comes_back(self):
@@ -259,7 +259,7 @@ def needs(*skills):
 
 
 def _pysignalr(name, protocol, *skills):
-    every = {"tokens", "bursts", "results", "sends", "uploads", "reasons"}
+    every = {"tokens", "bursts", "results", "sends", "uploads", "reasons", "refusals"}
     return Way(f"pysignalr, {name}", partial(Pysignalr, protocol), frozenset(every.union(skills)))
 
 
@@ -268,15 +268,17 @@ def _signalrcore(name, transport, encoding, *skills, **options):
 
 
 WAYS = [
-    _pysignalr("JSON", JSONProtocol),
-    _pysignalr("MessagePack", MessagepackProtocol, "bytes"),
-    _signalrcore("WebSocket, JSON", HttpTransportType.web_sockets, HubProtocolEncoding.text, "tokens", "bursts", "reconnects"),
+    *([_pysignalr("JSON", JSONProtocol), _pysignalr("MessagePack", MessagepackProtocol, "bytes")] if SignalRClient else []),
     _signalrcore(
-        "WebSocket, MessagePack", HttpTransportType.web_sockets, HubProtocolEncoding.binary, "tokens", "bursts", "reconnects", "bytes"),
+        "WebSocket, JSON", HttpTransportType.web_sockets, HubProtocolEncoding.text, "tokens", "bursts", "reconnects", "refusals"),
+    _signalrcore(
+        "WebSocket, MessagePack", HttpTransportType.web_sockets, HubProtocolEncoding.binary, "tokens", "bursts", "reconnects", "refusals",
+        "bytes"),
+    # It takes any answer for an upgrade that has the digits 101 in it, as the reason of a refusal has.
     _signalrcore(
         "WebSocket without negotiation, JSON", HttpTransportType.web_sockets, HubProtocolEncoding.text, "tokens", "bursts",
         skip_negotiation=True),
-    _signalrcore("Server-Sent Events", HttpTransportType.server_sent_events, HubProtocolEncoding.text, "tokens", "bursts"),
+    _signalrcore("Server-Sent Events", HttpTransportType.server_sent_events, HubProtocolEncoding.text, "tokens", "bursts", "refusals"),
     # It shows no token with its polls, and takes one message out of each.
     _signalrcore("long polling", HttpTransportType.long_polling, HubProtocolEncoding.text),
 ]

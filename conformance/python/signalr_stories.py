@@ -6,7 +6,7 @@ from time import sleep as wait
 
 from play import BYTES, TEXTS, check, fresh
 from signalr_player import Refused, needs
-from stage import CONFIG, api, eventually, token
+from stage import CONFIG, OPTIONS, api, eventually, token
 
 
 def is_subscribed_and_told_where_its_channel_is(play, way):
@@ -66,8 +66,8 @@ def gets_bytes_as_bytes_wherever_they_stand_and_clients_of_json_as_base64(play, 
         args = (raw, {"name": "a file", "parts": [raw, "and", raw[:2]]}, number)
         check.assertEqual(bob.call("$publish", channel, "file", *args)["offset"], number + 1)
         check.assertEqual(ada.next(), ("file", *args))
-    [publication] = api(play.url, "history", {"channel": channel, "since": {"offset": 1}, "limit": 1, "reverse": True})["publications"]
-    check.assertEqual(publication["args"][0], base64.b64encode(BYTES[-1]).decode())
+    publications = api(play.url, "history", {"channel": channel, "limit": len(BYTES)})["publications"]
+    check.assertCountEqual([each["args"][0] for each in publications], [base64.b64encode(raw).decode() for raw in BYTES])
 
 
 def does_not_get_what_it_broadcasts_itself(play, way):
@@ -91,8 +91,8 @@ def answers_what_the_backend_asks(play, way):
     ada.answers["ready?"], bob.answers["ready?"] = "by ada", {"by": ["bob"]}
     told = api(play.url, "request", {"channel": channel, "event": "ready?", "args": [1, "two"], "timeout_ms": 9000})
     check.assertEqual((told["expected"], told["received"]), (3, 3))
-    replies = sorted(((reply.get("args"), reply.get("error")) for reply in told["replies"]), key=str)
-    check.assertEqual(replies, [(["by ada"], None), ([{"by": ["bob"]}], None), (None, "Client didn't provide a result.")])
+    replies = [(reply.get("args"), reply.get("error")) for reply in told["replies"]]
+    check.assertCountEqual(replies, [(["by ada"], None), ([{"by": ["bob"]}], None), (None, "Client didn't provide a result.")])
     for player in (ada, bob, cid):
         check.assertEqual(player.next(), ("ready?", 1, "two"))
 
@@ -188,7 +188,7 @@ def is_subscribed_to_the_channels_that_its_address_names(play, way):
 
 
 def is_in_a_channel_namespace_by_a_hub_of_its_own(play, way):
-    server = play.server(options=["--signalr-hubs", "/signalr,/chathub=chat"])
+    server = play.server(options=[*OPTIONS, "--signalr-hubs", "/signalr,/chathub=chat"])
     room = fresh()
     ada, bob = play.enter(server=server), play.enter(server=server, hub="/chathub")
     check.assertEqual(ada.call("$subscribe", f"chat:{room}")["channel"], f"chat:{room}")
@@ -231,8 +231,9 @@ def hears_that_its_server_drains(play, way):
     server = play.server(config=CONFIG)
     ada = play.enter(server=server, token=token("ada"))
     server.drain()
-    ada.ended()
     server.start()
+    # pysignalr comes back if it is soon enough with what it has negotiated.
+    check.assertIn(ada.changes(), ("open", "ended"))
     ada = play.enter(server=server, token=token("ada"))
     check.assertEqual(ada.call("$subscribe", "room")["channel"], "room")
 
@@ -274,7 +275,7 @@ def is_subscribed_to_the_channels_that_its_token_names(play, way):
     check.assertEqual(ada.next(), ("message", "to ada"))
 
 
-@needs("tokens")
+@needs("tokens", "refusals")
 def is_not_let_in_with_a_token_that_is_not_good(play, way):
     server = play.server(config=CONFIG)
     for bad in ("nonsense", token("ada")[:-4] + "AAAA", token("ada", seconds=-60), None):

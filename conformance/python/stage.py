@@ -60,15 +60,14 @@ def api(url, path, body):
 class Server:
     """A server of a test's own: in dev mode, or with tokens."""
 
-    def __init__(self, program, *, config=None, options=()):
+    def __init__(self, program, *, config=None, options=OPTIONS):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{probe.getsockname()[1]}"
         self.url = f"http://{address}"
-        self._command = [program, "serve", "--listen", address, *OPTIONS]
+        self._command = [program, "serve", "--listen", address, *options]
         if config:
             self._command += ["--config", str(config)]
-        self._command += options
         self.start()
 
     def start(self):
