@@ -1,46 +1,33 @@
-//! rust_socketio, unmodified, against Duplex: each story over each way to the server, told as TAP.
+//! rust_socketio and signalr-client, unmodified, against Duplex: each story over each way to the server, told as TAP.
 //!
 //! `DUPLEX_URL=http://127.0.0.1:8000 DUPLEX_PROGRAM=target/debug/duplex duplex-conformance-rust`
 
 #![forbid(unsafe_code)]
 
-mod player;
+mod signalr;
+mod socketio;
 mod stage;
-mod stories;
 
 use std::env::var;
 use std::process::ExitCode;
 
-use rust_socketio::TransportType;
-
-/// The ways to the server that the client knows.
-const WAYS: [(&str, TransportType); 3] = [
-    ("polling", TransportType::Polling),
-    ("WebSocket", TransportType::Websocket),
-    ("polling, then WebSocket", TransportType::WebsocketUpgrade),
-];
+use stage::Place;
 
 fn main() -> ExitCode {
     let (Ok(url), Ok(program)) = (var("DUPLEX_URL"), var("DUPLEX_PROGRAM")) else {
         eprintln!("set DUPLEX_URL to the address of a running server, and DUPLEX_PROGRAM to the program");
         return ExitCode::FAILURE;
     };
+    let place = Place { url, program };
     let only = var("ONLY").unwrap_or_default();
     let (mut number, mut failed) = (0, 0);
-    for (way, transport) in WAYS {
-        for (promise, story) in stories::ALL {
-            let name = format!("over {way}: {promise}");
-            if !name.contains(&only) {
-                continue;
-            }
-            number += 1;
-            let scene = stories::Scene { url: &url, program: &program, transport: transport.clone() };
-            match story(&scene) {
-                Ok(()) => println!("ok {number} - {name}"),
-                Err(failure) => {
-                    failed += 1;
-                    println!("not ok {number} - {name}\n  # {failure}");
-                }
+    for story in socketio::stories().chain(signalr::stories()).filter(|story| story.name.contains(&only)) {
+        number += 1;
+        match (story.play)(&place) {
+            Ok(()) => println!("ok {number} - {}", story.name),
+            Err(failure) => {
+                failed += 1;
+                println!("not ok {number} - {}\n  # {failure}", story.name);
             }
         }
     }

@@ -1,8 +1,10 @@
 //! What the stories are played on: the server under test, its HTTP API, and servers of a story's own.
 
+use std::fmt::Debug;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +16,31 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a story fails.
 pub type Failure = Box<dyn std::error::Error>;
+
+/// The server that every story may use, and the program for those that want one of their own.
+pub struct Place {
+    pub url: String,
+    pub program: String,
+}
+
+/// A promise, and what shows that it is kept.
+pub struct Story {
+    pub name: String,
+    pub play: Box<Play>,
+}
+
+type Play = dyn Fn(&Place) -> Result<(), Failure>;
+
+/// A channel that nobody has used.
+pub fn fresh() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("rust-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// They are the same.
+pub fn equal<T: PartialEq + Debug>(found: T, expected: T) -> Result<(), Failure> {
+    if found == expected { Ok(()) } else { Err(format!("expected {expected:?}, found {found:?}").into()) }
+}
 
 /// One for all: each reads the certificates of the system, which takes a while.
 fn http() -> &'static Client {
@@ -75,6 +102,14 @@ impl Server {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
+    }
+
+    /// A token for a user, if it has the configuration of the scenarios.
+    pub fn token(&self, user: &str) -> Result<String, Failure> {
+        const SECRET: &str = "a secret that only the scenarios know";
+        let made =
+            Command::new(&self.program).args(["token", "--secret", SECRET, "--user", user]).output()?;
+        Ok(String::from_utf8(made.stdout)?.trim().to_owned())
     }
 
     /// It is there again.

@@ -1,4 +1,4 @@
-//! rust_socketio against our Socket.IO: `conformance/rust`, a cargo project outside the workspace.
+//! rust_socketio against our Socket.IO, signalr-client against our SignalR: `conformance/rust`, a cargo project outside the workspace.
 
 use std::process::Command;
 use std::time::Duration;

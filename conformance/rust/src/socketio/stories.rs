@@ -1,13 +1,10 @@
 //! What the client must live through. A name is a promise.
 
-use std::fmt::Debug;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use rust_socketio::TransportType;
 use serde_json::{Value, json};
 
-use crate::player::{Note, Player, Ticket};
-use crate::stage::{Failure, Server, api, publish_bytes};
+use super::player::{Note, Player, Ticket};
+use crate::stage::{Failure, Server, api, equal, fresh, publish_bytes};
 
 type Story = fn(&Scene<'_>) -> Result<(), Failure>;
 
@@ -37,16 +34,6 @@ impl Scene<'_> {
     fn client(&self) -> Result<Player, Failure> {
         self.enter(Ticket::to(self.url))
     }
-}
-
-/// A channel that nobody has used.
-fn fresh() -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("rust-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn equal<T: PartialEq + Debug>(found: T, expected: T) -> Result<(), Failure> {
-    if found == expected { Ok(()) } else { Err(format!("expected {expected:?}, found {found:?}").into()) }
 }
 
 fn event(name: &str, args: Value) -> Note {
