@@ -1,83 +1,65 @@
-// One page, one channel: a Socket.IO client, a plain WebSocket, an EventSource, and curl beside it see the same in the same order.
+// One page, one channel: two clients of SignalR, one of Socket.IO, a plain WebSocket, an EventSource, and curl beside them see the same
+// in the same order. The page is served by somebody else than the server.
+// DUPLEX_PROGRAM=target/debug/duplex [CHROMIUM=/usr/bin/chromium] [SCREENSHOTS=directory] node --test conformance/browser/
 import assert from 'node:assert/strict';
-import { spawn, spawnSync } from 'node:child_process';
+import { execFile, spawn, spawnSync } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 
-const { DUPLEX_URL, CHROMIUM = '/usr/bin/chromium' } = process.env;
+const { DUPLEX_PROGRAM, SCREENSHOTS, CHROMIUM = '/usr/bin/chromium' } = process.env;
 if (!existsSync(CHROMIUM)) {
   console.log(`SKIP: the browser test needs Chromium, and there is none at ${CHROMIUM}`);
   process.exit(0);
 }
-if (!DUPLEX_URL) throw new Error('set DUPLEX_URL to the address of a running server');
-const { Player } = await import('./player.mjs');
+if (!DUPLEX_PROGRAM) throw new Error('set DUPLEX_PROGRAM to the program');
+const { Server } = await import('./stage.mjs');
+const { address, serve } = await import('./together.mjs');
 const { Browser, eventually } = await import('./window.mjs');
 
-const url = DUPLEX_URL.replace(/\/$/, '');
+const run = promisify(execFile);
 const hasCurl = spawnSync('curl', ['--version']).status === 0;
-const EACH = 100;
-let browser;
+const EACH = 50;
+const WAYS = ['signalr', 'messagepack', 'socketio', 'websocket', 'curl'];
+let browser, server, site;
 
-before(async () => { browser = await Browser.launch(CHROMIUM); });
-after(() => browser.close());
+before(async () => {
+  site = await serve();
+  server = await Server.start(DUPLEX_PROGRAM, ['--allow-origin', site.origin]);
+  browser = await Browser.launch(CHROMIUM);
+});
+after(async () => {
+  await browser.close();
+  await server.stop();
+  site.close();
+});
 
-/** Runs in the page: three clients that note what they get as `event: data`, and three ways to publish. */
-async function gather(channel) {
-  const heard = { socketio: [], websocket: [], eventsource: [] };
-  // JSON has no bytes: who is told by JSON gets them as base64.
-  const line = (event, data) => `${event}: ${data instanceof ArrayBuffer ? btoa(String.fromCharCode(...new Uint8Array(data))) : data}`;
-  const socket = io(location.origin, { transports: ['polling', 'websocket'] });
-  socket.onAny((event, data) => heard.socketio.push(line(event, data)));
-  const query = `channels=${encodeURIComponent(channel)}`;
-  const plain = new WebSocket(`${location.origin.replace('http', 'ws')}/ws?${query}`);
-  const answered = new Map();
-  const subscribed = new Promise((resolve) => plain.addEventListener('message', ({ data }) => {
-    const frame = JSON.parse(data);
-    if (frame.publication) heard.websocket.push(line(frame.publication.event ?? 'message', frame.publication.data));
-    else if (frame.subscribed) resolve();
-    else answered.get(frame.id)?.(frame);
-  }));
-  const events = new EventSource(`/sse?${query}`);
-  for (const event of ['message', 'reading']) {
-    events.addEventListener(event, ({ data }) => heard.eventsource.push(line(event, JSON.parse(data).data)));
-  }
-  const streams = new Promise((resolve) => events.addEventListener('$subscribed', resolve));
-  await Promise.all([socket.timeout(10_000).emitWithAck('$subscribe', channel), subscribed, streams]);
-  window.together = {
-    heard,
-    transport: () => socket.io.engine.transport.name,
-    publish: {
-      async api(data, event) {
-        const body = JSON.stringify({ channel, data, event });
-        const { status } = await fetch('/api/v1/publish', { method: 'POST', body });
-        if (status !== 200) throw new Error(`the API says ${status}`);
-      },
-      // Every fifth is bytes.
-      socketio(data, event, i) {
-        const own = i % 5 ? data : new TextEncoder().encode(data);
-        return socket.timeout(10_000).emitWithAck('$publish', channel, event, own);
-      },
-      native(data, event, i) {
-        const id = i + 1;
-        plain.send(JSON.stringify({ id, publish: { channel, event, data } }));
-        return new Promise((resolve) => answered.set(id, resolve));
-      },
-    },
-  };
-}
-
-/** Runs in the page: publishes one after the other, three ways at once. */
+/** Runs in the page: publishes one after the other, four ways at once. Every fifth of Socket.IO and of MessagePack is bytes. */
 function publishAll(each) {
-  const ways = Object.entries(window.together.publish).map(async ([way, publish]) => {
-    for (let i = 0; i < each; i += 1) await publish(`${way} ${i}`, i % 3 ? 'message' : 'reading', i);
+  const ways = Object.values(window.together).filter(({ publish }) => publish).map(async ({ key, publish }) => {
+    for (let i = 0; i < each; i += 1) {
+      const text = `${key} ${i}`;
+      const data = i % 5 || !['socketio', 'messagepack'].includes(key) ? text : new TextEncoder().encode(text);
+      await publish(i % 3 ? 'message' : 'reading', data);
+    }
   });
   return Promise.all(ways).then(() => {});
 }
 
+/** Publishes as a backend does from a shell, one after the other. */
+async function postAll(channel, count) {
+  for (let i = 0; i < count; i += 1) {
+    const body = JSON.stringify({ channel, data: `curl ${i}`, event: i % 3 ? 'message' : 'reading' });
+    await run('curl', ['-sS', '--fail-with-body', '-d', body, `${server.url}/api/v1/publish`]);
+  }
+}
+
 /** What curl was told, as the clients in the page note it. */
 function curl(t, channel) {
-  const child = spawn('curl', ['-sSN', '--max-time', '120', `${url}/sse?channels=${encodeURIComponent(channel)}`]);
+  const child = spawn('curl', ['-sSN', '--max-time', '120', `${server.url}/sse?channels=${encodeURIComponent(channel)}`]);
   t.after(() => child.kill());
   let text = '';
   child.stdout.setEncoding('utf8').on('data', (piece) => { text += piece; });
@@ -93,31 +75,84 @@ function curl(t, channel) {
   };
 }
 
-test('a Socket.IO client, a WebSocket, an EventSource and curl see what each of them and the backend publish, in the same order', { skip: !hasCurl && 'no curl' }, async (t) => {
+const heard = (window) => window.page.evaluate(() => Object.fromEntries(Object.entries(window.together).map(([key, { heard }]) => [key, heard])));
+const says = (window, text) => eventually(async () => assert.equal(await window.text('#same'), text));
+
+test('clients of SignalR and Socket.IO, a WebSocket, an EventSource and curl see what each of them publishes, in the same order', { skip: !hasCurl && 'no curl' }, async (t) => {
   const channel = `room-${randomUUID()}`;
-  const context = await browser.chromium.createBrowserContext();
-  t.after(() => context.close());
-  const page = await context.newPage();
-  await page.goto(`${url}/healthz`);
-  await page.addScriptTag({ content: Player.bundles[0] });
-  await page.evaluate(gather, channel);
+  const window = await browser.visit(address(site.origin, server.url, channel));
+  await says(window, 'All the same');
   const byCurl = curl(t, channel);
   await eventually(() => assert.deepEqual(byCurl.greetings(), ['$subscribed']));
-  await page.evaluate(publishAll, EACH);
-  const heard = async () => ({ ...await page.evaluate(() => window.together.heard), curl: byCurl.publications() });
+  await Promise.all([window.page.evaluate(publishAll, EACH), postAll(channel, EACH)]);
+  const everybody = async () => ({ ...await heard(window), curl: byCurl.publications() });
+  const all = WAYS.length * EACH;
   await eventually(async () => {
-    for (const [who, lines] of Object.entries(await heard())) assert.ok(lines.length >= 3 * EACH, `${who} has ${lines.length} of ${3 * EACH}`);
+    for (const [who, lines] of Object.entries(await everybody())) assert.ok(lines.length >= all, `${who} has ${lines.length} of ${all}`);
   });
-  const { websocket, ...others } = await heard();
-  const encoded = (way, i) => (way === 'socketio' && i % 5 === 0 ? btoa(`${way} ${i}`) : `${way} ${i}`);
-  const ways = ['api', 'socketio', 'native'];
-  const sent = ways.flatMap((way) => Array.from({ length: EACH }, (_, i) => `${i % 3 ? 'message' : 'reading'}: ${encoded(way, i)}`));
+  const { websocket, ...others } = await everybody();
+  assert.equal(Object.keys(others).length, 5);
+  const encoded = (way, i) => (['socketio', 'messagepack'].includes(way) && i % 5 === 0 ? btoa(`${way} ${i}`) : `${way} ${i}`);
+  const sent = WAYS.flatMap((way) => Array.from({ length: EACH }, (_, i) => `${i % 3 ? 'message' : 'reading'}: ${encoded(way, i)}`));
   assert.deepEqual(websocket.toSorted(), sent.toSorted(), 'each once');
   for (const [who, lines] of Object.entries(others)) assert.deepEqual(lines, websocket, `${who} and the WebSocket`);
-  await eventually(async () => assert.equal(await page.evaluate(() => window.together.transport()), 'websocket'));
+  await says(window, 'All the same');
+  await eventually(async () => assert.equal(await window.page.evaluate(() => window.together.socketio.way.textContent), 'websocket'));
   // They did publish at the same time: each began before another ended.
   const place = (way, i) => websocket.findIndex((line) => line.endsWith(`: ${way} ${i}`));
-  const begun = Math.max(...ways.map((way) => place(way, 1)));
-  const ended = Math.min(...ways.map((way) => place(way, EACH - 1)));
+  const begun = Math.max(...WAYS.map((way) => place(way, 1)));
+  const ended = Math.min(...WAYS.map((way) => place(way, EACH - 1)));
   assert.ok(begun < ended, websocket.join('\n'));
+  await window.close();
+});
+
+test('what a visitor types goes out by the client that was chosen, and comes in everywhere', async () => {
+  const window = await browser.visit(address(site.origin, server.url, `room-${randomUUID()}`));
+  await says(window, 'All the same');
+  for (const [key, text] of [['signalr', 'one'], ['messagepack', 'two <b>'], ['socketio', 'three'], ['websocket', 'four']]) {
+    await window.page.select('#through', key);
+    await window.say(text);
+  }
+  const lines = ['message: one', 'message: two <b>', 'message: three', 'message: four'];
+  await eventually(async () => {
+    for (const [who, got] of Object.entries(await heard(window))) assert.deepEqual(got, lines, who);
+  });
+  await window.fits();
+  await window.close();
+});
+
+test('every client comes back when the server has restarted', async (t) => {
+  const own = await Server.start(DUPLEX_PROGRAM, ['--allow-origin', site.origin]);
+  t.after(() => own.stop());
+  const window = await browser.visit(address(site.origin, own.url, 'lobby'), { expectsOutage: true });
+  await says(window, 'All the same');
+  await own.restart('SIGTERM');
+  const arrivals = () => window.page.evaluate(() => Object.values(window.together).map(({ arrivals }) => arrivals));
+  await eventually(async () => assert.deepEqual(await arrivals(), [2, 2, 2, 2, 2]));
+  await own.api('publish', { channel: 'lobby', data: 'again' });
+  await eventually(async () => {
+    for (const [who, got] of Object.entries(await heard(window))) assert.deepEqual(got, ['message: again'], who);
+  });
+  await window.close();
+});
+
+test('the page together, in pictures', { skip: !SCREENSHOTS && 'SCREENSHOTS names no directory' }, async () => {
+  await mkdir(SCREENSHOTS, { recursive: true });
+  const window = await browser.visit(address(site.origin, server.url, 'lobby'), { width: 1480, height: 900 });
+  await says(window, 'All the same');
+  await window.page.evaluate(async () => {
+    const { signalr, messagepack, socketio, websocket } = window.together;
+    await signalr.publish('message', 'Good morning from SignalR');
+    await socketio.publish('message', 'and from Socket.IO');
+    await websocket.publish('message', { from: 'Mira', text: 'I have only a WebSocket' });
+    await messagepack.publish('reading', new Uint8Array([21, 4, 0, 255]));
+  });
+  await server.api('publish', { channel: 'lobby', data: 'Build 1184 passed in 3 min 12 s' });
+  await server.api('publish', { channel: 'lobby', event: 'reading', data: { room: 'greenhouse', celsius: 21.4 } });
+  await eventually(async () => assert.equal((await heard(window)).eventsource.length, 6));
+  for (const scheme of ['light', 'dark']) {
+    await window.scheme(scheme);
+    await window.page.screenshot({ path: join(SCREENSHOTS, `together-${scheme}.png`) });
+  }
+  await window.close();
 });

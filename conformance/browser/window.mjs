@@ -40,7 +40,15 @@ export class Browser {
   }
 
   /** A window of its own, without anything shared with the others, on the page of `url`, live. */
-  async open(url, { channel, name, width = 1280, height = 800, scheme = 'light', expectsOutage = false } = {}) {
+  async open(url, { channel, name, ...options } = {}) {
+    const own = await this.visit(channel === undefined ? url : `${url}/?channel=${encodeURIComponent(channel)}`, options);
+    await own.live();
+    if (name) await own.rename(name);
+    return own;
+  }
+
+  /** The same on any page. */
+  async visit(url, { width = 1280, height = 800, scheme = 'light', expectsOutage = false } = {}) {
     const context = await this.chromium.createBrowserContext();
     const page = await context.newPage();
     const own = new Window(context, page);
@@ -49,9 +57,7 @@ export class Browser {
     await own.scheme(scheme);
     await page.evaluateOnNewDocument(keepSockets);
     await page.evaluateOnNewDocument(noteLive);
-    await page.goto(channel === undefined ? url : `${url}/?channel=${encodeURIComponent(channel)}`);
-    await own.live();
-    if (name) await own.rename(name);
+    await page.goto(url);
     return own;
   }
 }
