@@ -192,7 +192,7 @@ fn subscribers(record: &Record) -> String {
 fn rest(record: &Record, place: &str) -> String {
     format!(
         "the next publication (or burst of {BURST}) after all deliveries of the one before. The publisher of duplex speaks the native \
-         protocol, so that only the subscribers differ. Memory: growth of resident memory over {} clients {place}, or connected by the \
+         protocol, so that only the subscribers differ. Memory: growth of resident memory over {} clients connected {place}, or by the \
          native protocol.",
         count(record.sizes.idle_clients)
     )
