@@ -27,6 +27,9 @@ const BROWSER: &str = "browser";
 /// The suite that also wants an application behind its clients, which is an example of the server.
 const SIGNALR: (&str, &str) = ("signalr", "signalr_suite");
 
+/// All clients of a suite come from one address, and many of them connect thousands of times.
+const CROWD: [&str; 2] = ["--connections-per-address-burst", "1000000"];
+
 /// The suites there are, in order.
 pub fn names(workspace: &Workspace) -> Vec<String> {
     let folders = fs::read_dir(workspace.root.join("conformance"))
@@ -58,7 +61,7 @@ pub fn check(workspace: &Workspace, name: &str) -> Outcome {
         };
     }
     match npm_packages(workspace, &folder) {
-        Ok(()) => run(workspace, name, node, &[]),
+        Ok(()) => run(workspace, name, node, &CROWD),
         Err(outcome) => outcome,
     }
 }
