@@ -7,9 +7,9 @@ use duplex_websocket::Opcode;
 use serde_json::{Value, json};
 
 use crate::client::{IO_WS, Io, Polled, binary, is_closed, text};
-use crate::house::House;
 use crate::options;
 use crate::support::frames::Incoming;
+use crate::support::house::House;
 use crate::support::http::{publish, say};
 use crate::support::native::Client;
 use crate::support::start;

@@ -12,9 +12,9 @@ use duplex_websocket::{Limits, Opcode};
 use crate::client::{
     ECHO, IO, IO_WS, Io, Polled, UNKNOWN_SESSION, ask, binary, is_closed, once, send, upgrade,
 };
-use crate::house::House;
 use crate::options;
 use crate::support::frames::Incoming;
+use crate::support::house::House;
 use crate::support::neighbour::Neighbour;
 use crate::support::wire::Wire;
 use crate::support::{Levels, eventually, start};

@@ -3,7 +3,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 mod client;
-mod house;
 
 mod requests;
 mod polling;

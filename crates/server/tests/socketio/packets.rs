@@ -1,9 +1,9 @@
 //! What a packet means, and which packets end the connection: the table of the official server, row by row.
 
 use crate::client::{IO, Io, Polled, UNKNOWN_SESSION, binary, text};
-use crate::house::House;
 use crate::options;
 use crate::support::frames::Incoming;
+use crate::support::house::House;
 use duplex_websocket::Opcode;
 
 /// A frame of a client: text, or bytes of an attachment.

@@ -5,19 +5,23 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod frames;
+pub mod house;
 pub mod http;
 pub mod native;
 pub mod neighbour;
 #[cfg(target_os = "linux")]
 pub mod program;
+pub mod requests;
 pub mod session;
 pub mod tokens;
 pub mod wire;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use duplex::backend::Backend;
 use duplex::{Gauges, Options, Server, Settings};
 
 /// How long something that must happen may take: far longer than it does, since machines that run tests are busy.
@@ -52,7 +56,12 @@ pub struct Running {
 
 /// Starts a server.
 pub fn start(options: Options) -> Running {
-    let server = Server::start(options).expect("a server starts on a free port");
+    start_with(options, |configured| configured)
+}
+
+/// The same; its backend is what `around` makes of the configured one.
+pub fn start_with(options: Options, around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) -> Running {
+    let server = Server::start_with(options, around).expect("a server starts on a free port");
     Running { address: server.address(), server: Some(server) }
 }
 

@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use duplex::Options;
 
-use crate::support::neighbour::Neighbour;
-use crate::support::{Levels, Running, eventually, start};
+use super::neighbour::Neighbour;
+use super::{Levels, Running, eventually, start};
 
 pub struct House {
     neighbour: Neighbour,
