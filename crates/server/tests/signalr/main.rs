@@ -24,6 +24,8 @@ mod heartbeats;
 mod resuming;
 mod replaying;
 mod poison;
+#[cfg(target_os = "linux")]
+mod hubs;
 mod hostile;
 mod chance;
 

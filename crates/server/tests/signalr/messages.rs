@@ -256,3 +256,25 @@ impl<'de> Visitor<'de> for Reader {
         Ok(Packed(Value::Object(members)))
     }
 }
+
+#[test]
+fn what_is_written_is_read_as_it_was() {
+    for message in [
+        json!({ "type": 1, "target": "a", "arguments": [1, -1, 0.5, null, true, { "b": [binary(&[1, 2])] }] }),
+        json!({ "type": 1, "invocationId": "1", "target": "a", "arguments": ["x".repeat(20_000)] }),
+        json!({ "type": 2, "invocationId": "1", "item": null }),
+        json!({ "type": 3, "invocationId": "1" }),
+        json!({ "type": 3, "invocationId": "1", "result": null }),
+        json!({ "type": 3, "invocationId": "1", "error": "a" }),
+        json!({ "type": 6 }),
+        json!({ "type": 7, "error": "a", "allowReconnect": true }),
+        json!({ "type": 8, "sequenceId": 1 }),
+        json!({ "type": 9, "sequenceId": 4_294_967_296_u64 }),
+    ] {
+        let twice = |form| [write(form, &message), write(form, &message)].concat();
+        assert_eq!(read(Form::Packed, &twice(Form::Packed)), [message.clone(), message.clone()]);
+        assert_eq!(read(Form::Json, &twice(Form::Json)), [plain(&message), plain(&message)]);
+    }
+    assert_eq!(write(Form::Packed, &json!({ "type": 6 })), PACKED_PING);
+    assert_eq!(framed_in(b"ab", 3), b"\x82\x80\x00ab");
+}
