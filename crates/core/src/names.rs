@@ -67,7 +67,7 @@ impl ChannelName {
 }
 
 /// The name of a publication's event: 1 to 128 bytes of UTF-8, no control characters, not beginning with `$`, none of
-/// Socket.IO's own. Default `message`.
+/// Socket.IO's own. Default `message`. So are those of methods, but for the last.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct EventName(Option<Box<str>>);
 
@@ -75,14 +75,19 @@ impl EventName {
     /// The event of a publication that names none.
     pub const DEFAULT: &'static str = "message";
 
-    /// The only way to get one: checks `name`.
+    /// Checks the name of what is published, or told to clients.
     pub fn parse(name: &str) -> Result<Self, NameError> {
+        match SOCKET_IO_EVENTS.contains(&name) {
+            true => Err(NameError::OfSocketIo),
+            false => Self::of_method(name),
+        }
+    }
+
+    /// Checks the name of what a backend is asked: no client hears it, so Socket.IO's own events are as good as any.
+    pub fn of_method(name: &str) -> Result<Self, NameError> {
         check(name, EVENT_BYTES_MAX)?;
         if name.starts_with('$') {
             return Err(NameError::Reserved);
-        }
-        if SOCKET_IO_EVENTS.contains(&name) {
-            return Err(NameError::OfSocketIo);
         }
         Ok(if name == Self::DEFAULT { Self::default() } else { Self(Some(name.into())) })
     }

@@ -128,7 +128,7 @@ pub fn question(
 impl CallRequest<'_> {
     /// Checks every part.
     pub fn check(self) -> Result<(EventName, Payload), PublicationError> {
-        let method = EventName::parse(&self.method).map_err(PublicationError::Method)?;
+        let method = EventName::of_method(&self.method).map_err(PublicationError::Method)?;
         Ok((method, payload(self.data, self.args)?))
     }
 }

@@ -75,7 +75,7 @@ pub(crate) fn command(
              $history, $presence and $refresh",
         )),
         name => {
-            let method = EventName::parse(name)
+            let method = EventName::of_method(name)
                 .map_err(|error| Refusal::bad_request(format_args!("event: {error}")))?;
             let payload =
                 arguments.payload(1).map_err(|error| given.refuse(format_args!("arguments: {error}")))?;

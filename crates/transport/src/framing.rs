@@ -10,6 +10,8 @@ pub enum Framing {
     Ready,
     /// Each is the data of a Server-Sent Event (HTML Standard, 9.2).
     Events,
+    /// The same with lines that end in CR LF, for readers that know no other, and that take no comment for a heartbeat.
+    CrlfEvents,
     /// Each is a line.
     Lines,
     /// Each is a MessagePack `bin 32`.
@@ -23,7 +25,7 @@ impl Framing {
     /// The content type of such a body.
     pub fn content_type(self) -> &'static str {
         match self {
-            Self::Ready | Self::Events => "text/event-stream",
+            Self::Ready | Self::Events | Self::CrlfEvents => "text/event-stream",
             Self::Lines => "application/x-ndjson",
             Self::Blobs => "application/vnd.msgpack",
         }
@@ -34,16 +36,18 @@ impl Framing {
         let (Message::Text(bytes) | Message::Binary(bytes)) = message;
         match self {
             Self::Ready => bytes,
-            Self::Events => event(&bytes),
+            Self::Events => event(&bytes, b"\n"),
+            Self::CrlfEvents => event(&bytes, b"\r\n"),
             Self::Lines => line(&bytes),
             Self::Blobs => blob(&bytes),
         }
     }
 
-    /// What says that the connection is alive, and nothing else.
+    /// What says that the connection is alive, and nothing else; empty if the protocol does.
     pub fn heartbeat(self) -> Bytes {
         Bytes::from_static(match self {
             Self::Ready | Self::Events => b":\n\n",
+            Self::CrlfEvents => b"",
             Self::Lines => b"\n",
             Self::Blobs => &[BIN_32, 0, 0, 0, 0],
         })
@@ -54,15 +58,15 @@ fn is_break(byte: &u8) -> bool {
     matches!(byte, b'\r' | b'\n')
 }
 
-fn event(bytes: &[u8]) -> Bytes {
+fn event(bytes: &[u8], line_end: &[u8]) -> Bytes {
     let mut out = Vec::with_capacity(bytes.len() + 16);
     // A line of data ends at CR, LF or CRLF; in JSON they can only be white space between tokens.
     for line in bytes.split(is_break) {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(line);
-        out.push(b'\n');
+        out.extend_from_slice(line_end);
     }
-    out.push(b'\n');
+    out.extend_from_slice(line_end);
     Bytes::from(out)
 }
 
@@ -97,6 +101,7 @@ mod tests {
         assert_eq!(frame(Framing::Ready, "data: 1\n\n"), "data: 1\n\n");
         assert_eq!(frame(Framing::Events, "{}"), "data: {}\n\n");
         assert_eq!(frame(Framing::Events, odd), "data: {\"a\":\ndata: \ndata: 1}\n\n");
+        assert_eq!(frame(Framing::CrlfEvents, odd), "data: {\"a\":\r\ndata: \r\ndata: 1}\r\n\r\n");
         assert_eq!(frame(Framing::Lines, "{}"), "{}\n");
         assert_eq!(frame(Framing::Lines, odd), "{\"a\":  1}\n");
         let blob = Framing::Blobs.frame(Message::Binary(Bytes::from_static(&[1, 2])));

@@ -246,10 +246,10 @@ fn listen(site: &Rc<Site>, stream: TcpStream, (begin, mut headers, caller): (Beg
     caller.seat.move_to(&site.taken);
     let Some((known, link)) = open_movable(site, begin) else { return };
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
-    let mut head = endless_headers(headers, Framing::Events);
+    let mut head = endless_headers(headers, Framing::CrlfEvents);
     // Some browsers take a response for open only when something of it has come.
     head.extend_from_slice(b":\r\n");
-    let events = EndlessLink::new(stream, Framing::Events, head);
+    let events = EndlessLink::new(stream, Framing::CrlfEvents, head);
     let Ok(turn) = link.attach(events.clone(), Visit::Lasting, 0, None) else { return };
     site.shard.writable(known.key);
     let listening = Listening::new(site, known, (link, turn), caller);
