@@ -67,7 +67,7 @@ impl FromStr for Hub {
         let is_below = |taken: &str| {
             path.strip_prefix(taken).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if TAKEN.into_iter().any(is_below) || path.starts_with("/duplex.") {
+        if TAKEN.into_iter().any(is_below) || path.ends_with("/negotiate") || path.starts_with("/duplex.") {
             return Err(HubError::Taken);
         }
         let names = |namespace: &str| {
@@ -105,6 +105,7 @@ mod tests {
             ("/a b", HubError::Path),
             ("/ws", HubError::Taken),
             ("/api/hub", HubError::Taken),
+            ("/chat/negotiate", HubError::Taken),
             ("/chat=", HubError::Namespace),
             ("/chat=a:b", HubError::Namespace),
         ] {

@@ -414,6 +414,8 @@ impl Hub {
             return self.upload(|upload| upload.has(id), act, steps);
         }
         let number = id.strip_prefix(QUESTION).and_then(|number| number.parse().ok());
+        // However else a number may be written, it is not what the client was given.
+        let number = number.filter(|number| format!("{QUESTION}{number}") == id);
         let Some(request) = number.and_then(|number| self.requests.answered(number)) else { return };
         let answer =
             outcome.and_then(|arguments| arguments.all().map_err(|error| format!("result: {error}")));

@@ -417,8 +417,8 @@ impl Hub {
         };
         before.append(&mut self.early);
         // They are counted when they are read again.
-        self.taken -=
-            before.iter().filter(|it| it["type"].as_u64().is_some_and(|kind| kind <= 5)).count() as u64;
+        let again = before.iter().filter(|it| it["type"].as_u64().is_some_and(|kind| kind <= 5)).count();
+        self.taken = self.taken.saturating_sub(again as u64);
         self.early = before;
         completion
     }

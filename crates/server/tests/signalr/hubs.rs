@@ -49,9 +49,7 @@ fn the_environment_names_hubs_too() {
 
 #[test]
 fn wrong_hubs_are_refused_at_start() {
-    for hubs in
-        ["signalr", "/a b", "/a?b", "/a,/a", "/a=", "/a=b:c", "/a/negotiate", "/ws", "/api/v1", "/a,,/b"]
-    {
+    for hubs in ["signalr", "/a b", "/a?b", "/a,/a", "/a=", "/a=b:c", "/a/negotiate", "/ws", "/api/v1"] {
         let said = fails(duplex(&["serve", "--listen", "127.0.0.1:0", "--signalr-hubs", hubs]));
         assert!(said.contains("signalr"), "{hubs}: {said}");
     }

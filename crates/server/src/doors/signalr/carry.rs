@@ -19,9 +19,9 @@ use duplex_websocket::handshake::{Accept, Refusal};
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 
-use super::handlers::{Carried, Heard, Listening, Polled, Wired};
+use super::handlers::{Carried, Heard, Listening, Polled, Wired, refuse_poll};
 use super::registry::{Found, Guard, Known, Owner};
-use super::token::ConnectionToken;
+use super::token::{ConnectionToken, UserMark};
 use super::{Resume, SIGNALR, Site, new_client};
 use crate::doors::{Caller, afterwards, answer_on, endless_headers, serve, socket};
 use crate::hubs::Hub;
@@ -66,10 +66,10 @@ fn kept(message: &[u8]) -> (Kind, Care) {
     (numbered(message).0, Care::Kept)
 }
 
-/// Begins a session whose messages are framed by what carries them. `None` if the client has connected already.
+/// Begins a session whose messages are framed by what carries them. `None` for a client that has not negotiated.
 pub(super) fn open_movable(site: &Rc<Site>, begin: Begin) -> Option<(Rc<Known>, Rc<MovableLink>)> {
     let Begin { introduction, identity, owner, token, place } = begin;
-    let token = token.filter(|token| matches!(site.hubs.find(token), Found::Room))?;
+    let token = token?;
     let transport = introduction.transport;
     let describe = match transport {
         Transport::WebSocket => numbered,
@@ -151,15 +151,13 @@ fn wire(site: &Rc<Site>, stream: TcpStream, (begin, arrival): (Begin, Arrival)) 
         return;
     }
     let Begin { introduction, identity, owner, token, place } = begin;
-    if token.is_some_and(|token| !matches!(site.hubs.find(&token), Found::Room)) {
-        return;
-    }
     let named = token.unwrap_or_else(|| ConnectionToken {
         shard: site.id,
         client: new_client(),
         issued_ms: 0,
         resume: Resume::No,
         answers: Able::Yes,
+        user: UserMark::of(None),
     });
     let key = open(site, socket.clone(), introduction, identity, &named);
     // Nobody can ask for one that was not negotiated.
@@ -301,9 +299,7 @@ fn poll_here(site: &Rc<Site>, stream: TcpStream, poll: Poll) {
         Found::Nothing | Found::Room => return poll_nothing(site, stream, poll),
     };
     let Some(link) = known.link() else { return poll_nothing(site, stream, poll) };
-    if let Some(former) = known.poll.borrow().upgrade() {
-        former.refuse(StatusCode::NO_CONTENT, Bytes::new());
-    }
+    refuse_poll(&known);
     // That the client polls again says that it has what the poll before was given.
     let carrier = PollLink::new(Framing::Ready, None);
     let Ok(turn) = link.attach(carrier.clone(), Visit::Once, link.given(), None) else { return };

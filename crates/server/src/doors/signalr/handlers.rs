@@ -329,27 +329,34 @@ pub(super) fn posted(site: &Rc<Site>, token: &ConnectionToken, body: &[u8]) -> P
     if !shard.is_live(key) {
         return Posted::Nowhere;
     }
-    let mut splitter = Splitter::new(known.format.get());
-    let bytes_max = bytes_max(site, &splitter);
-    let split = splitter.split(body, bytes_max, |message| shard.receive(key, message));
-    known.format.set(splitter.format());
-    match split {
-        Err(breach) => shard.close(key, reason(breach), &breach.to_string()),
-        Ok(_) if splitter.is_partial() => {
-            let detail = "a request with part of a message; send whole ones";
-            shard.close(key, &CloseReason::BAD_REQUEST, detail);
-        }
+    let splitter = &mut *known.posted.borrow_mut();
+    let bytes_max = bytes_max(site, splitter);
+    match splitter.split(body, bytes_max, |message| shard.receive(key, message)) {
+        Ok(0) => shard.receive(key, Frame::Binary(&[])),
         Ok(_) => {}
+        Err(breach) => shard.close(key, reason(breach), &breach.to_string()),
+    }
+    if !shard.is_live(key) {
+        let known = Rc::clone(&known);
+        tokio::task::spawn_local(async move {
+            // By now the turn is over in which its last words, if it had some, were given to who polls.
+            refuse_poll(&known);
+        });
     }
     Posted::Taken
+}
+
+/// A request that polls, if there is one, is told that it is to be the last, or that another has come.
+pub(super) fn refuse_poll(known: &Known) {
+    if let Some(poll) = known.poll.borrow().upgrade() {
+        poll.refuse(StatusCode::NO_CONTENT, Bytes::new());
+    }
 }
 
 /// The client ends its connection.
 pub(super) fn end(site: &Rc<Site>, token: &ConnectionToken) {
     if let Found::Connection(known) = site.hubs.find(token) {
-        if let Some(poll) = known.poll.borrow().upgrade() {
-            poll.refuse(StatusCode::NO_CONTENT, Bytes::new());
-        }
+        refuse_poll(&known);
         site.shard.ended(known.key);
     }
 }

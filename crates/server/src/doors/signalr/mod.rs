@@ -29,8 +29,8 @@ pub(crate) use token::Signer;
 
 use self::carry::{Begin, Origin};
 use self::handlers::Posted;
-use self::registry::{Found, Owner, Polls, TokenDigest};
-use self::token::ConnectionToken;
+use self::registry::{Claim, Found, Owner, Polls, TokenDigest};
+use self::token::{ConnectionToken, UserMark};
 use super::{
     BARE, Caller, Counted, SIGNALR, SIGNALR_BARE, SIGNALR_BARE_MESSAGE_PACK, SIGNALR_ITEMS,
     SIGNALR_MESSAGE_PACK, Site, bearer, find_place, later, not_allowed, preflight, take_place,
@@ -132,7 +132,7 @@ impl Encode for Bare {
 
 /// What a path is in one of the hubs.
 pub(super) enum Place {
-    Negotiation,
+    Negotiation(Hub),
     Hub(Hub),
 }
 
@@ -141,7 +141,7 @@ pub(super) fn find(hubs: &[Hub], path: &str) -> Option<Place> {
     let negotiated = path.strip_suffix("/negotiate");
     hubs.iter().find_map(|hub| match &*hub.path {
         known if known == path => Some(Place::Hub(hub.clone())),
-        known if Some(known) == negotiated => Some(Place::Negotiation),
+        known if Some(known) == negotiated => Some(Place::Negotiation(hub.clone())),
         _ => None,
     })
 }
@@ -162,8 +162,10 @@ pub(super) async fn answer(
 ) -> Reply {
     let mut reply = match (place, request.method()) {
         (_, &Method::OPTIONS) => Reply::Response(preflight("GET, POST, DELETE")),
-        (Place::Negotiation, &Method::POST) => Reply::Response(negotiate(site, &caller, &request).await),
-        (Place::Negotiation, _) => Reply::Response(not_allowed("POST")),
+        (Place::Negotiation(hub), &Method::POST) => {
+            Reply::Response(negotiate(site, &caller, &request, &hub).await)
+        }
+        (Place::Negotiation(_), _) => Reply::Response(not_allowed("POST")),
         (Place::Hub(hub), _) => of_hub(site, caller, request, &hub).await.unwrap_or_else(Reply::Response),
     };
     let allowed = HeaderValue::from_static("true");
@@ -187,7 +189,7 @@ fn unknown() -> Response<Body> {
 }
 
 /// Tells a client how it may connect, and by which name.
-async fn negotiate(site: &Site, caller: &Caller, request: &Request<Incoming>) -> Response<Body> {
+async fn negotiate(site: &Site, caller: &Caller, request: &Request<Incoming>, hub: &Hub) -> Response<Body> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Negotiated {
@@ -209,9 +211,10 @@ async fn negotiate(site: &Site, caller: &Caller, request: &Request<Incoming>) ->
     if let Err(status) = find_place(site, caller, request, Counted::Session) {
         return later(status);
     }
-    if let Err(refusal) = identify(site, shown_token(request).as_deref()).await {
-        return turned_away(&refusal);
-    }
+    let identity = match identify(site, shown_token(request).as_deref()).await {
+        Ok(identity) => identity,
+        Err(refusal) => return turned_away(&refusal),
+    };
     let query = request.uri().query();
     let version = query::any_case(query, "negotiateVersion");
     let version = match version.as_deref().map(str::parse::<i64>) {
@@ -233,8 +236,9 @@ async fn negotiate(site: &Site, caller: &Caller, request: &Request<Incoming>) ->
         issued_ms: unix_ms(),
         resume,
         answers: answers(request),
+        user: UserMark::of(identity.user.as_ref()),
     };
-    let signed = token.sign(&site.signer).to_string();
+    let signed = token.sign(&site.signer, &hub.path).to_string();
     let (connection_id, connection_token) = match version {
         0 => (signed, None),
         _ => (token.client.to_string(), Some(signed)),
@@ -334,7 +338,7 @@ async fn of_hub(
     }
     let shown = shown_token(&request);
     let token = match query::any_case(request.uri().query(), "id") {
-        Some(id) => Some(ConnectionToken::read(&id, &site.signer).ok_or_else(unknown)?),
+        Some(id) => Some(ConnectionToken::read(&id, &site.signer, &hub.path).ok_or_else(unknown)?),
         None if visit == Visit::Upgrade => None,
         None => return Err(refuse(StatusCode::BAD_REQUEST, "Connection ID required")),
     };
@@ -345,6 +349,9 @@ async fn of_hub(
     match (sight, token) {
         (Sight::Room, token) => {
             let identity = identify(site, shown.as_deref()).await.map_err(|refusal| turned_away(&refusal))?;
+            if token.is_some_and(|token| token.user != UserMark::of(identity.user.as_ref())) {
+                return Err(not_theirs());
+            }
             let owner = Owner { token: shown.as_deref().map(TokenDigest::of), user: identity.user.clone() };
             let origin = Origin { hub: hub.clone(), identity, owner, token };
             of_nothing_yet(site, caller, request, visit, origin).await
@@ -445,6 +452,11 @@ async fn begin(
         None => find_place(site, &caller, request, counted),
     };
     let place = place.map_err(later)?;
+    if let Some(token) = origin.token
+        && on_shard(site, token, |site, token| site.hubs.claim(token)).await? == Claim::Late
+    {
+        return Err(refuse(StatusCode::CONFLICT, "the connection begins with another request\n"));
+    }
     let Origin { hub, identity, owner, token } = origin;
     let is_movable =
         transport != Transport::WebSocket || token.is_some_and(|token| token.resume == Resume::Yes);
@@ -495,6 +507,10 @@ fn look(site: &Rc<Site>, token: &ConnectionToken) -> Sight {
     match site.hubs.find(token) {
         Found::Nothing => Sight::Nothing,
         Found::Room => Sight::Room,
+        // Only who polls has yet to hear that its connection was closed.
+        Found::Connection(known) if known.transport != Transport::Polls && !site.shard.is_live(known.key) => {
+            Sight::Nothing
+        }
         Found::Connection(known) => {
             let live = site.live();
             let is_admitted = known.link().is_none_or(|link| link.is_admitted());
@@ -528,8 +544,12 @@ async fn check_owner(site: &Site, owner: &Owner, shown: Option<&str>) -> Result<
     if identity.user == owner.user {
         return Ok(());
     }
+    Err(not_theirs())
+}
+
+fn not_theirs() -> Response<Body> {
     let message = "this connection belongs to another user; negotiate one of your own";
-    Err(turned_away(&Refusal::new(ErrorCode::PermissionDenied, message)))
+    turned_away(&Refusal::new(ErrorCode::PermissionDenied, message))
 }
 
 /// Has something done on the shard of a connection.

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use aws_lc_rs::digest;
 use duplex_core::{Budget, ClientId, Rate, Spent, UserId};
 use duplex_engine::{SessionKey, unix_ms};
-use duplex_protocol::signalr::{Format, Transport};
+use duplex_protocol::signalr::{Format, Splitter, Transport};
 use duplex_transport::movable::MovableLink;
 use duplex_transport::poll::PollLink;
 
@@ -29,6 +29,8 @@ pub(super) struct Known {
     pub link: Option<Weak<MovableLink>>,
     /// What its client writes, once it has said so.
     pub format: Cell<Option<Format>>,
+    /// What its requests bring.
+    pub posted: RefCell<Splitter>,
     /// Whether its client has begun to poll, if that is what carries it.
     pub polls: Cell<Polls>,
     /// The request that polls for it.
@@ -54,7 +56,8 @@ impl Known {
     ) -> Self {
         let link = link.map(Rc::downgrade);
         let (format, polls, poll, resumes) = Default::default();
-        Self { key, transport, resume, link, format, polls, poll, owner, resumes }
+        let posted = RefCell::new(Splitter::new(None));
+        Self { key, transport, resume, link, format, posted, polls, poll, owner, resumes }
     }
 
     /// Its link, if other transports than its first may carry it.
@@ -98,6 +101,14 @@ pub(super) enum Found {
     Connection(Rc<Known>),
 }
 
+/// Whether a connection may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    Granted,
+    /// Another request was faster.
+    Late,
+}
+
 enum Entry {
     Open(Rc<Known>),
     /// Was there: its token is good for nothing more.
@@ -123,6 +134,17 @@ impl Registry {
         }
     }
 
+    /// Takes a token's place for a connection that is about to begin.
+    pub(super) fn claim(&self, token: &ConnectionToken) -> Claim {
+        match self.find(token) {
+            Found::Room => {
+                self.remove(token.client, token.issued_ms + UNUSED_MS + 1);
+                Claim::Granted
+            }
+            Found::Nothing | Found::Connection(_) => Claim::Late,
+        }
+    }
+
     /// From now on the connection is found, until its guard is dropped.
     pub(super) fn add(&self, client: ClientId, known: Known) -> Rc<Known> {
         let known = Rc::new(known);
@@ -130,11 +152,14 @@ impl Registry {
         known
     }
 
+    /// A token is good for nothing more.
     fn remove(&self, client: ClientId, good_until_ms: u64) {
         let (entries, over) = (&mut *self.entries.borrow_mut(), &mut *self.over.borrow_mut());
         let now_ms = unix_ms();
         while let Some((_, forgotten)) = over.pop_front_if(|(until_ms, _)| *until_ms <= now_ms) {
-            entries.remove(&forgotten);
+            if matches!(entries.get(&forgotten), Some(Entry::Over)) {
+                entries.remove(&forgotten);
+            }
         }
         if good_until_ms <= now_ms {
             entries.remove(&client);

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use aws_lc_rs::{constant_time, hmac};
+use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use duplex_core::{Able, ClientId, ShardId};
+use duplex_core::{Able, ClientId, ShardId, UserId};
 
 use super::Resume;
 
@@ -28,8 +28,9 @@ impl Signer {
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 
-    fn signature(&self, claims: &[u8]) -> [u8; SIGNATURE_BYTES] {
-        let whole = hmac::sign(&self.0, claims);
+    /// Of a token that is good for the hub at `path`.
+    fn signature(&self, claims: &[u8], path: &str) -> [u8; SIGNATURE_BYTES] {
+        let whole = hmac::sign(&self.0, &[claims, path.as_bytes()].concat());
         *whole.as_ref().first_chunk().expect("SHA-256 has 32 bytes")
     }
 }
@@ -47,6 +48,20 @@ pub(crate) struct ConnectionToken {
     pub resume: Resume,
     /// Whether the client can be asked for something.
     pub answers: Able,
+    /// Who has negotiated.
+    pub user: UserMark,
+}
+
+/// Tells users apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UserMark([u8; 8]);
+
+impl UserMark {
+    /// Of a user, or of nobody in particular.
+    pub fn of(user: Option<&UserId>) -> Self {
+        let digest = user.map(|user| digest::digest(&digest::SHA256, user.as_bytes()));
+        Self(digest.and_then(|digest| digest.as_ref().first_chunk().copied()).unwrap_or_default())
+    }
 }
 
 /// A token as it is written.
@@ -59,8 +74,8 @@ impl fmt::Display for Signed {
 }
 
 impl ConnectionToken {
-    /// Signs it.
-    pub(super) fn sign(&self, signer: &Signer) -> Signed {
+    /// Signs it for the hub at `path`.
+    pub(super) fn sign(&self, signer: &Signer, path: &str) -> Signed {
         let shard = u8::try_from(self.shard.index()).expect("there are fewer shards");
         let mut flags = 0;
         if self.resume == Resume::Yes {
@@ -72,24 +87,27 @@ impl ConnectionToken {
         let mut bytes = vec![shard, flags];
         bytes.extend_from_slice(&self.issued_ms.to_be_bytes());
         bytes.extend_from_slice(&self.client.bytes());
-        let signature = signer.signature(&bytes);
+        bytes.extend_from_slice(&self.user.0);
+        let signature = signer.signature(&bytes, path);
         bytes.extend_from_slice(&signature);
         Signed(bytes)
     }
 
-    /// Reads one that was signed here. It comes from outside, so anything may be in it.
-    pub fn read(text: &str, signer: &Signer) -> Option<Self> {
+    /// Reads one that was signed here for the hub at `path`. It comes from outside, so anything may be in it.
+    pub fn read(text: &str, signer: &Signer, path: &str) -> Option<Self> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (claims, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
-        constant_time::verify_slices_are_equal(&signer.signature(claims), signature).ok()?;
+        constant_time::verify_slices_are_equal(&signer.signature(claims, path), signature).ok()?;
         let (&[shard, flags], rest) = claims.split_first_chunk()?;
-        let (issued_ms, client) = rest.split_first_chunk()?;
+        let (issued_ms, rest) = rest.split_first_chunk()?;
+        let (client, user) = rest.split_first_chunk()?;
         Some(Self {
             shard: ShardId::new(usize::from(shard))?,
-            client: ClientId::from_random(client.try_into().ok()?),
+            client: ClientId::from_random(*client),
             issued_ms: u64::from_be_bytes(*issued_ms),
             resume: if flags & RESUMES != 0 { Resume::Yes } else { Resume::No },
             answers: if flags & ANSWERS != 0 { Able::Yes } else { Able::No },
+            user: UserMark(user.try_into().ok()?),
         })
     }
 }
@@ -107,18 +125,20 @@ mod tests {
             issued_ms: 1_732_330_000_123,
             resume: Resume::Yes,
             answers: Able::No,
+            user: UserMark::of(UserId::parse("ann").ok().as_ref()),
         };
-        let text = token.sign(&signer).to_string();
-        assert_eq!(ConnectionToken::read(&text, &signer), Some(token));
-        assert_eq!(ConnectionToken::read(&text, &Signer::new()), None, "another server's");
+        let text = token.sign(&signer, "/a").to_string();
+        assert_eq!(ConnectionToken::read(&text, &signer, "/a"), Some(token));
+        assert_eq!(ConnectionToken::read(&text, &Signer::new(), "/a"), None, "another server's");
+        assert_eq!(ConnectionToken::read(&text, &signer, "/b"), None, "another hub's");
         for at in 0..text.len() {
             let mut forged = text.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
             let forged = String::from_utf8(forged).unwrap();
-            assert_eq!(ConnectionToken::read(&forged, &signer), None, "{forged}");
+            assert_eq!(ConnectionToken::read(&forged, &signer, "/a"), None, "{forged}");
         }
         for forged in ["", "AAAA", &text[1..], &format!("{text}AAAA")] {
-            assert_eq!(ConnectionToken::read(forged, &signer), None, "{forged}");
+            assert_eq!(ConnectionToken::read(forged, &signer, "/a"), None, "{forged}");
         }
     }
 }
