@@ -126,8 +126,13 @@ impl<'a> Parts<'a> {
             2 => parts.item = Some(read(elements.next())?),
             3 => match read(elements.next())? {
                 1_u64 => parts.error = read(elements.next())?,
+                2 => {}
                 3 => parts.result = Some(read(elements.next())?),
-                _ => {}
+                kind => {
+                    return Err(serde::de::Error::custom(format_args!(
+                        "a completion of kind {kind}; give 1, 2 or 3"
+                    )));
+                }
             },
             _ => {}
         }

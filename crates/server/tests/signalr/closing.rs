@@ -159,6 +159,7 @@ fn a_message_over_the_limit_is_told_so_and_ends_the_connection() {
     let mut hub = Hub::open_by(server.address, (Way::Ws, Form::Packed));
     hub.say(b"\xff\xff\xff\xff\x07");
     hub.close_message();
+    drop(hub);
     server.settle(Levels::of(0, 0));
 }
 

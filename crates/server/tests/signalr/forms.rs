@@ -285,7 +285,7 @@ fn what_is_no_message_is_told_so_and_ends_the_connection() {
 #[test]
 fn what_is_no_message_in_messagepack_is_told_so_and_ends_the_connection() {
     let mut house = House::open(options());
-    let rows: [&[u8]; 19] = [
+    let rows: [&[u8]; 18] = [
         b"\x01\xc0",
         b"\x01\xc1",
         b"\x01\x90",
@@ -298,10 +298,9 @@ fn what_is_no_message_in_messagepack_is_told_so_and_ends_the_connection() {
         b"\x02\x91\x01",
         b"\x02\x92\x06",
         b"\x03\x91\x06\x00",
-        b"\x06\x94\x01\x80\xc0\xa1a",
         b"\x07\x95\x01\x80\xc0\x07\x90\xc0",
         b"\x07\x95\x01\x80\xc0\xa1a\x80",
-        b"\x07\x94\x03\x80\xa1a\x04",
+        b"\x06\x94\x03\x80\xa1a\x04",
         b"\x05\x93\x05\x80\xc0\xc0",
         b"\x05\xdd\xff\xff\xff\xff",
         b"\x80\x80\x80\x80\x80\x01",

@@ -8,7 +8,7 @@ use crate::options;
 use crate::support::http::say;
 use crate::support::requests::send;
 use crate::support::wire::{Fill, Wire};
-use crate::support::{Levels, eventually, start};
+use crate::support::{eventually, start};
 
 const SSE: (Way, Form) = (Way::Sse, Form::Json);
 
@@ -101,12 +101,12 @@ fn who_closes_its_stream_is_gone() {
     hub.down.finish_sending();
     eventually(|| "it is gone".to_owned(), gone);
     hub.is_gone();
+    drop(hub);
     let hub = Hub::open_by(server.address, SSE);
     let (wire, target) = (hub.down, hub.target);
     wire.reset();
     eventually(|| "it is gone".to_owned(), gone);
     assert_eq!(crate::client::once(server.address, "GET", &target, EVENTS).status, 404);
-    server.settle(Levels::of(0, 0));
 }
 
 #[test]

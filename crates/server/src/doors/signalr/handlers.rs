@@ -10,6 +10,7 @@ use duplex_engine::SessionKey;
 use duplex_protocol::signalr::{Breach, Sequencing, Splitter, ack};
 use duplex_transport::Handler;
 use duplex_transport::movable::{Arrival, MovableLink, Released, Turn};
+use duplex_transport::poll::Refused;
 use duplex_transport::websocket::WebSocketLink;
 use http::StatusCode;
 
@@ -113,6 +114,8 @@ pub(super) struct Carried {
     heard: Cell<Heard>,
     /// The number of the next message that has one.
     next: Cell<u64>,
+    /// The same when the client was last told what has come.
+    told: Cell<u64>,
     /// Kept for as long as the connection lasts.
     _caller: Arc<Caller>,
 }
@@ -136,6 +139,7 @@ impl Carried {
             splitter,
             heard: Cell::new(heard),
             next: Cell::new(1),
+            told: Cell::new(1),
             _caller: caller,
         }
     }
@@ -153,6 +157,7 @@ impl Carried {
             }
             (Sequencing::Sequence(next), _) => {
                 self.next.set(next);
+                self.told.set(next);
                 self.heard.set(Heard::All);
             }
             (_, Heard::AfterSequence) => {}
@@ -175,7 +180,6 @@ impl Carried {
 
 impl Handler for Carried {
     fn message(&self, frame: Frame<'_>) {
-        let before = self.link.received();
         let splitter = &mut *self.splitter.borrow_mut();
         let bytes_max = bytes_max(&self.site, splitter);
         match splitter.split(bytes(&frame), bytes_max, |message| self.take(message)) {
@@ -184,8 +188,10 @@ impl Handler for Carried {
             Err(breach) => self.close(reason(breach), &breach.to_string()),
         }
         self.known.format.set(splitter.format());
+        // What came before the connection broke may have come without its acknowledgement.
         let received = self.link.received();
-        if let Some(format) = splitter.format().filter(|_| received > before) {
+        let is_news = self.next.get() > self.told.replace(self.next.get());
+        if let Some(format) = splitter.format().filter(|_| is_news && received > 0) {
             self.reply(self.socket.frame(ack(format, received)));
         }
     }
@@ -337,20 +343,21 @@ pub(super) fn posted(site: &Rc<Site>, token: &ConnectionToken, body: &[u8]) -> P
         Err(breach) => shard.close(key, reason(breach), &breach.to_string()),
     }
     if !shard.is_live(key) {
-        let known = Rc::clone(&known);
+        let (known, shard) = (Rc::clone(&known), Rc::clone(shard));
         tokio::task::spawn_local(async move {
             // By now the turn is over in which its last words, if it had some, were given to who polls.
-            refuse_poll(&known);
+            if refuse_poll(&known) == Some(Refused::Now) {
+                shard.ended(known.key);
+            }
         });
     }
     Posted::Taken
 }
 
 /// A request that polls, if there is one, is told that it is to be the last, or that another has come.
-pub(super) fn refuse_poll(known: &Known) {
-    if let Some(poll) = known.poll.borrow().upgrade() {
-        poll.refuse(StatusCode::NO_CONTENT, Bytes::new());
-    }
+pub(super) fn refuse_poll(known: &Known) -> Option<Refused> {
+    let poll = known.poll.borrow().upgrade()?;
+    Some(poll.refuse(StatusCode::NO_CONTENT, Bytes::new()))
 }
 
 /// The client ends its connection.
