@@ -56,7 +56,7 @@ fn proxies_are_told_to_pass_everything_on_at_once() {
     assert_eq!(events.head.status, 200);
     for (name, value) in [
         ("content-type", Some("text/event-stream")),
-        ("cache-control", Some("no-cache, no-store, no-transform")),
+        ("cache-control", Some("no-store, no-transform")),
         ("x-accel-buffering", Some("no")),
         ("x-content-type-options", Some("nosniff")),
         ("transfer-encoding", None),

@@ -263,7 +263,7 @@ fn answer_on(
 /// The head of a response that goes on. Proxies must neither keep, nor gather, nor compress what goes through.
 fn endless_headers(mut headers: HeaderMap, framing: Framing) -> Vec<u8> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(framing.content_type()));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, no-transform"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     transport::Fields::of(&headers).head(StatusCode::OK, None, Afterwards::Close)
@@ -365,7 +365,7 @@ fn preflight(methods: &'static str) -> Response<Body> {
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
     headers.insert(
         header::ACCESS_CONTROL_ALLOW_HEADERS,
-        HeaderValue::from_static("content-type, authorization, x-requested-with, x-signalr-user-agent"),
+        HeaderValue::from_static("content-type, authorization"),
     );
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     response

@@ -244,6 +244,7 @@ fn listen(site: &Rc<Site>, stream: TcpStream, (begin, mut headers, caller): (Beg
     caller.seat.move_to(&site.taken);
     let Some((known, link)) = open_movable(site, begin) else { return };
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, no-transform"));
     let mut head = endless_headers(headers, Framing::CrlfEvents);
     // Some browsers take a response for open only when something of it has come.
     head.extend_from_slice(b":\r\n");

@@ -153,6 +153,15 @@ fn turned_away(refusal: &Refusal) -> Response<Body> {
     response
 }
 
+/// Tells a browser what pages may send here: what the client sends by itself, too.
+fn invitation() -> Response<Body> {
+    let mut response = preflight("GET, POST, DELETE");
+    let allowed = "content-type, authorization, x-requested-with, x-signalr-user-agent";
+    let allowed = HeaderValue::from_static(allowed);
+    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed);
+    response
+}
+
 /// Answers a request to a hub. Pages send credentials along, which browsers want to be allowed.
 pub(super) async fn answer(
     site: &Rc<Site>,
@@ -161,7 +170,7 @@ pub(super) async fn answer(
     place: Place,
 ) -> Reply {
     let mut reply = match (place, request.method()) {
-        (_, &Method::OPTIONS) => Reply::Response(preflight("GET, POST, DELETE")),
+        (_, &Method::OPTIONS) => Reply::Response(invitation()),
         (Place::Negotiation(hub), &Method::POST) => {
             Reply::Response(negotiate(site, &caller, &request, &hub).await)
         }
