@@ -128,7 +128,8 @@ test('every client comes back when the server has restarted', async (t) => {
   await says(window, 'All the same');
   await own.restart('SIGTERM');
   const arrivals = () => window.page.evaluate(() => Object.values(window.together).map(({ arrivals }) => arrivals));
-  await eventually(async () => assert.deepEqual(await arrivals(), [2, 2, 2, 2, 2]));
+  // What reached a server that was about to end, socket.io-client gives up after 20 s.
+  await eventually(async () => assert.deepEqual(await arrivals(), [2, 2, 2, 2, 2]), 60_000);
   await own.api('publish', { channel: 'lobby', data: 'again' });
   await eventually(async () => {
     for (const [who, got] of Object.entries(await heard(window))) assert.deepEqual(got, ['message: again'], who);
