@@ -415,10 +415,10 @@ impl Hub {
             }
             before.push_back(message);
         };
-        before.append(&mut self.early);
-        // They are counted when they are read again.
+        // They are counted when they are read again, as those are that were not read yet.
         let again = before.iter().filter(|it| it["type"].as_u64().is_some_and(|kind| kind <= 5)).count();
-        self.taken = self.taken.saturating_sub(again as u64);
+        self.taken -= again as u64;
+        before.append(&mut self.early);
         self.early = before;
         completion
     }

@@ -16,7 +16,7 @@ use crate::support::{Levels, eventually, start};
 
 #[test]
 fn a_server_that_stops_tells_everybody_to_come_back() {
-    let server = start(Options { settings: Settings { close_ms: 5_000, ..options().settings }, ..options() });
+    let server = start(Options { settings: Settings { close_ms: 2_000, ..options().settings }, ..options() });
     let mut hubs: Vec<Hub> = MANNERS.map(|manner| Hub::open_by(server.address, manner)).into();
     let mut away = Hub::open_by(server.address, (Way::Poll, Form::Json));
     away.hear("news");

@@ -371,7 +371,8 @@ fn bodies_have_an_end() {
 
 #[test]
 fn requests_that_are_glued_together_are_answered_one_by_one() {
-    let mut house = House::open(options());
+    let settings = Settings { connect_ms: 1_000, ..options().settings };
+    let mut house = House::open(Options { settings, ..options() });
     house.try_row("a poll and requests behind it on one connection", |address| {
         let mut hub = Hub::open_by(address, (Way::Poll, Form::Json));
         let mut wire = Wire::connect(address);

@@ -261,7 +261,7 @@ fn pings_are_not_for_who_polls() {
 
 #[test]
 fn who_does_not_poll_again_is_forgotten() {
-    let settings = Settings { linger_ms: 300, ..options().settings };
+    let settings = Settings { linger_ms: 300, connect_ms: 1_000, ..options().settings };
     let server = start(Options { settings, ..options() });
     for form in [Form::Json, Form::Packed] {
         let hub = Hub::open_by(server.address, (Way::Poll, form));

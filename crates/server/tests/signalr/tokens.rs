@@ -218,10 +218,11 @@ fn who_shows_a_new_token_in_time_stays() {
 #[test]
 fn who_does_not_is_told_to_come_back() {
     let server = strict();
-    for (way, form) in MANNERS {
-        let headers = bearer(&token("ann", 2.0));
-        let mut hub =
-            Hub::open_as(server.address, Manner { way, form, headers: &headers, ..Manner::default() });
+    let headers = bearer(&token("ann", 3.0));
+    let hubs = MANNERS.map(|(way, form)| {
+        Hub::open_as(server.address, Manner { way, form, headers: &headers, ..Manner::default() })
+    });
+    for mut hub in hubs {
         hub.headers = bearer(&token("ann", 60.0));
         let message = hub.close_message();
         assert_eq!(message["allowReconnect"], true, "{message}");
