@@ -83,30 +83,44 @@ fn who_answers_nothing_is_closed() {
     }
 }
 
+/// How a client shows that it is there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Life {
+    /// It answers pings of WebSocket, as browsers do by themselves.
+    Pongs,
+    /// It answers pings of SignalR.
+    Pings,
+    /// It talks of something else.
+    Talk,
+}
+
+/// Is there for so long, and shows it in one way only.
+fn live(mut hub: Hub, life: Life, time: Duration) {
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        hub.down.renew_deadline();
+        match (hub.down.next(), life) {
+            (Incoming::Ping(payload), Life::Pongs) => hub.down.send(&client_frame(0x8a, &payload)),
+            (Incoming::Text(text), Life::Pings) if text == "{\"type\":6}\u{1e}" => hub.down.send_text(&text),
+            (Incoming::Ping(_), Life::Talk) => {
+                hub.down.send_text("{\"type\":1,\"target\":\"$unsubscribe\",\"arguments\":[\"a\"]}\u{1e}");
+            }
+            (Incoming::Ping(_) | Incoming::Text(_), _) => {}
+            (other, _) => panic!("{life:?}: {other:?}"),
+        }
+    }
+    hub.is_well();
+}
+
 #[test]
 fn any_sign_of_life_is_one() {
-    let server = start(anxious(200, 600));
-    // One answers pings of WebSocket, as browsers do by themselves; one only those of SignalR; one talks.
-    for manner in 0..3 {
-        let mut hub = Hub::open(server.address);
-        let until = Instant::now() + Duration::from_millis(2_500);
-        while Instant::now() < until {
-            hub.down.renew_deadline();
-            match hub.down.next() {
-                Incoming::Ping(payload) if manner == 0 => hub.down.send(&client_frame(0x8a, &payload)),
-                Incoming::Text(text) if manner == 1 && text == "{\"type\":6}\u{1e}" => {
-                    hub.down.send_text("{\"type\":6}\u{1e}");
-                }
-                Incoming::Ping(_) if manner == 2 => {
-                    hub.down
-                        .send_text("{\"type\":1,\"target\":\"$unsubscribe\",\"arguments\":[\"a\"]}\u{1e}");
-                }
-                Incoming::Ping(_) | Incoming::Text(_) => {}
-                other => panic!("{manner}: {other:?}"),
-            }
+    let server = start(anxious(200, 2_000));
+    let address = server.address;
+    thread::scope(|scope| {
+        for life in [Life::Pongs, Life::Pings, Life::Talk] {
+            scope.spawn(move || live(Hub::open(address), life, Duration::from_secs(5)));
         }
-        hub.is_well();
-    }
+    });
 }
 
 #[test]

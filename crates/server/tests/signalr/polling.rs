@@ -261,7 +261,7 @@ fn pings_are_not_for_who_polls() {
 
 #[test]
 fn who_does_not_poll_again_is_forgotten() {
-    let settings = Settings { linger_ms: 300, connect_ms: 1_000, ..options().settings };
+    let settings = Settings { linger_ms: 1_500, connect_ms: 1_500, ..options().settings };
     let server = start(Options { settings, ..options() });
     for form in [Form::Json, Form::Packed] {
         let hub = Hub::open_by(server.address, (Way::Poll, form));
@@ -276,11 +276,11 @@ fn who_does_not_poll_again_is_forgotten() {
 
 #[test]
 fn who_polls_may_be_silent_for_longer_than_it_may_be_away() {
-    let settings = Settings { linger_ms: 300, heartbeat_ms: 100, pong_ms: 100, ..options().settings };
+    let settings = Settings { linger_ms: 1_000, heartbeat_ms: 100, pong_ms: 100, ..options().settings };
     polled(&Options { settings, ..options() }, |hub| {
         hub.call("$subscribe", json!(["news"]));
         hub.ask();
-        std::thread::sleep(Duration::from_millis(1_000));
+        std::thread::sleep(Duration::from_millis(1_800));
         say(hub.address, "news", "hello");
         assert_eq!(hub.answer().status, 200);
     });

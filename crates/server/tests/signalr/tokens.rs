@@ -204,11 +204,11 @@ fn strict() -> Running {
 #[test]
 fn who_shows_a_new_token_in_time_stays() {
     let server = strict();
-    let headers = bearer(&token("ann", 4.0));
+    let headers = bearer(&token("ann", 6.0));
     let mut hub = Hub::open_as(server.address, Manner { headers: &headers, ..Manner::default() });
     let answer = hub.call("$refresh", json!([token("ann", 600.0)]));
     assert!(answer["expires_in_ms"].as_u64().is_some_and(|left| left > 500_000), "{answer}");
-    thread::sleep(Duration::from_secs(5));
+    thread::sleep(Duration::from_secs(7));
     hub.is_well();
     let error = hub.fails("$refresh", json!([token("ann", -60.0)]));
     assert!(error.ends_with("(code 109)"), "{error}");
@@ -218,7 +218,7 @@ fn who_shows_a_new_token_in_time_stays() {
 #[test]
 fn who_does_not_is_told_to_come_back() {
     let server = strict();
-    let headers = bearer(&token("ann", 3.0));
+    let headers = bearer(&token("ann", 5.0));
     let hubs = MANNERS.map(|(way, form)| {
         Hub::open_as(server.address, Manner { way, form, headers: &headers, ..Manner::default() })
     });
