@@ -112,7 +112,9 @@ fn a_delete_ends_the_connection_and_lets_the_poll_go() {
     polled(&options(), |hub| {
         hub.ask();
         hub.leave();
-        assert_eq!(told(&hub.answer()), (204, ""));
+        // On a busy machine the poll may come later than what was sent behind it on another connection.
+        let answer = hub.answer();
+        assert!(matches!(told(&answer), (204, "") | (404, UNKNOWN)), "{answer:?}");
         hub.is_gone();
         // The JavaScript client says goodbye once more when all is over (C2).
         let response = hub.post(&write(hub.form, &json!({ "type": 7 })));
