@@ -36,10 +36,9 @@ impl Sequencing {
                 Ok(Fields { kind, number }) => (kind, number),
                 Err(_) => (None, None),
             },
-            Frame::Binary(body) => match body {
-                [0x90..=0x9f, kind @ (8 | 9), ..] => (Some(u64::from(*kind)), number(body)),
-                [0x90..=0x9f, kind @ 0..=0x7f, ..] => (Some(u64::from(*kind)), None),
-                _ => (None, None),
+            Frame::Binary(body) => match kind(body) {
+                Some(kind @ (8 | 9)) => (Some(kind), number(body)),
+                kind => (kind, None),
             },
         };
         match (kind, number) {
@@ -48,6 +47,21 @@ impl Sequencing {
             (Some(9), Some(number)) => Self::Sequence(number),
             _ => Self::Unnumbered,
         }
+    }
+}
+
+/// The first element of an array, if it is an integer, however long the heads of both are written.
+fn kind(body: &[u8]) -> Option<u64> {
+    let ([0x90..=0x9f, rest @ ..] | [0xdc, _, _, rest @ ..] | [0xdd, _, _, _, _, rest @ ..]) = body else {
+        return None;
+    };
+    match rest.split_first()? {
+        (small @ 0..=0x7f, _) => Some(u64::from(*small)),
+        (marker @ 0xcc..=0xd3, rest) => {
+            let digits = rest.get(..1 << ((marker - 0xcc) % 4))?;
+            Some(digits.iter().fold(0, |value, digit| value << 8 | u64::from(*digit)))
+        }
+        _ => None,
     }
 }
 

@@ -98,3 +98,19 @@ fn what_makes_no_message_is_refused_before_it_is_kept() {
     assert_eq!(split(Format::Json, b"\xff\x1e"), Err(Breach::NotText));
     assert_eq!(split(Format::MessagePack, &[0xe4, 0x80]), Ok(0));
 }
+
+#[test]
+fn a_message_counts_however_long_its_head_is_written() {
+    for body in [
+        &[0x93, 5, 0x80, 0xa1, b'0'][..],
+        &[0xdc, 0, 3, 5, 0x80, 0xa1, b'0'],
+        &[0xdd, 0, 0, 0, 3, 0xcc, 5, 0x80, 0xa1, b'0'],
+        &[0x93, 0xcd, 0, 5, 0x80, 0xa1, b'0'],
+        &[0x93, 0xd3, 0, 0, 0, 0, 0, 0, 0, 5, 0x80, 0xa1, b'0'],
+    ] {
+        assert_eq!(Sequencing::of(Frame::Binary(body)), Sequencing::Numbered, "{body:02x?}");
+    }
+    for body in [&[0x91, 6][..], &[0x91, 0xff], &[0x91, 0xcd, 0], &[0x80], &[]] {
+        assert_eq!(Sequencing::of(Frame::Binary(body)), Sequencing::Unnumbered, "{body:02x?}");
+    }
+}
