@@ -18,6 +18,10 @@ impl Deliver for Node {
     fn deliver(&self, shards: ShardSet, event: Event) {
         self.0.lock().unwrap().push((shards, event));
     }
+
+    fn missed(&self, _: ShardSet, channel: &ChannelName) {
+        panic!("something of {channel:?} is missing");
+    }
 }
 
 impl Node {

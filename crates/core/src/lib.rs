@@ -24,14 +24,14 @@ pub use command::{Answer, Command, Detail, Emission, Recovered, Stream, Ticket};
 pub use identity::{Action, Grants, Identity, Pattern, UserId};
 pub use json::{Json, JsonError, Span};
 pub use names::{
-    ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, NameError, ShardId, ShardSet, Tags,
+    ChannelName, ClientId, EncodingId, EventName, IdempotencyKey, NameError, NodeId, ShardId, ShardSet, Tags,
 };
 pub use presence::{Attendance, Change, Member, PresenceChange, Present};
 pub use publication::{Audience, Draft, Effort, Epoch, Payload, Position, Publication, Retention};
 pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
-    Able, Arrival, Backend, Broker, BrokerError, Call, Closing, Deliver, Encode, Event, Extent, Frame,
-    Heartbeat, History, Link, Message, Order, Page, Past, Pending, Presence, Protocol, RequestId, Said, Step,
-    Steps, Tell, Written,
+    Able, Arrival, Backend, Broker, BrokerError, Call, Closing, Cluster, Deliver, Encode, Event, Extent,
+    Frame, Health, Heartbeat, History, Link, Message, NOTE_BYTES_MAX, Order, Page, Past, Pending, Presence,
+    Protocol, Recipient, RequestId, RowKey, Said, Step, Steps, Tell, Written,
 };

@@ -8,8 +8,8 @@ use bytes::Bytes;
 
 use crate::{
     Answer, ChannelName, ClientId, CloseReason, Command, Draft, Emission, EncodingId, EventName, FrameQueue,
-    Identity, Json, Member, Payload, Position, PresenceChange, Present, Publication, Refusal, Retention,
-    ShardId, ShardSet, Ticket,
+    Identity, Json, Member, NodeId, Payload, Position, PresenceChange, Present, Publication, Refusal,
+    Retention, ShardId, ShardSet, Ticket,
 };
 
 /// One message of a client, as it lies in the transport's buffer.
@@ -328,6 +328,58 @@ pub struct Call {
 pub trait Deliver: Send + Sync {
     /// `event` goes to `shards`.
     fn deliver(&self, shards: ShardSet, event: Event);
+
+    /// Something that was published in the channel did not arrive, and cannot be had any more: its subscribers on `shards`
+    /// must come back and recover, or be told that they cannot.
+    fn missed(&self, shards: ShardSet, channel: &ChannelName);
+
+    /// Another node sent this with [`Cluster::send`].
+    fn note(&self, from: NodeId, note: Bytes) {
+        let _ = (from, note);
+    }
+}
+
+/// What nodes that share a broker say to each other, and what outlives one of them.
+///
+/// A contract: every implementation passes the same tests. The broker of a single node has none.
+pub trait Cluster: Send + Sync {
+    /// Sends a note of at most [`NOTE_BYTES_MAX`] to another node, or to all of them but this one. It may be lost, as when
+    /// the broker cannot be reached; those that arrive from one node keep their order.
+    fn send(&self, to: Recipient, note: Bytes);
+
+    /// Keeps a row for `ttl_ms` from now, in place of what was kept under this key.
+    fn keep(&self, key: RowKey, row: Bytes, ttl_ms: u64) -> Pending<Result<(), BrokerError>>;
+
+    /// What is kept under this key.
+    fn kept(&self, key: RowKey) -> Pending<Result<Option<Bytes>, BrokerError>>;
+
+    /// Nothing is kept under this key any more.
+    fn forget(&self, key: RowKey);
+
+    /// Whether the broker can be reached now.
+    fn health(&self) -> Health;
+}
+
+/// Longest note, bytes.
+pub const NOTE_BYTES_MAX: usize = 2 << 20;
+
+/// Names a row: 128 bits that nobody can guess.
+pub type RowKey = [u8; 16];
+
+/// Who gets a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Recipient {
+    All,
+    One(NodeId),
+}
+
+/// Whether a broker can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Health {
+    Reachable,
+    Unreachable,
 }
 
 /// Which part of a channel's history is wanted.
@@ -395,4 +447,16 @@ pub enum BrokerError {
         /// The limit.
         limit: usize,
     },
+    /// It has no memory left, or may not keep more.
+    #[error("the broker has no room left; give it more memory or keep less history")]
+    Full,
+    /// It did not answer in time; whether anything happened is not known.
+    #[error("the broker did not answer in time; whether it was done is not known")]
+    Timeout,
+    /// Too many calls are under way.
+    #[error("too many calls to the broker are under way; try again in a second")]
+    Busy,
+    /// It said something else.
+    #[error("the broker refused: {0}")]
+    Refused(String),
 }

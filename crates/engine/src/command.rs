@@ -337,7 +337,12 @@ pub(crate) fn refusal(what: &str, error: &BrokerError) -> Refusal {
 pub fn code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::KeyReused => ErrorCode::Conflict,
-        BrokerError::Unreachable | BrokerError::TooManyChannels { .. } => ErrorCode::NotAvailable,
+        BrokerError::Timeout => ErrorCode::Timeout,
+        BrokerError::Unreachable
+        | BrokerError::TooManyChannels { .. }
+        | BrokerError::Full
+        | BrokerError::Busy
+        | BrokerError::Refused(_) => ErrorCode::NotAvailable,
     }
 }
 

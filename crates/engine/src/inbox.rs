@@ -98,6 +98,12 @@ impl Inbox {
         }
     }
 
+    /// Something of this channel will not come.
+    pub fn missed(&self, channel: &ChannelName) {
+        self.lock().missed.insert(channel.clone());
+        self.wake.notify_one();
+    }
+
     /// Leaves a note for the shard.
     pub fn note(&self, note: Note) -> Result<(), NoRoom> {
         let mut waiting = self.lock();

@@ -189,6 +189,10 @@ impl Deliver for Node {
             self.inbox(shard).push(Arc::clone(&delivery));
         }
     }
+
+    fn missed(&self, shards: ShardSet, channel: &ChannelName) {
+        shards.iter().for_each(|shard| self.inbox(shard).missed(channel));
+    }
 }
 
 /// The user has as many connections as allowed.

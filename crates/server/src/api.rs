@@ -252,7 +252,7 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         let status = match error {
             BrokerError::KeyReused => StatusCode::CONFLICT,
-            BrokerError::Unreachable | BrokerError::TooManyChannels { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self { status, refusal: Refusal::new(code(&error), error) }
     }
