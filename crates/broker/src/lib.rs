@@ -1,12 +1,16 @@
 //! What carries publications between shards and nodes, and keeps history.
 //!
-//! A broker is a file here that passes the contract in `tests/contract.rs`. The first is [`Memory`]: one process,
-//! nothing outside it.
+//! A broker is a file or folder here that passes the contract in `tests/contract`. [`Memory`] is one process and nothing
+//! outside it; [`Redis`] is for many nodes.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod envelope;
+mod listeners;
 mod memory;
 mod members;
+mod redis;
 
 pub use memory::{Capacity, Memory};
+pub use redis::{Redis, Target, TargetError};

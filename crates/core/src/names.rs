@@ -109,6 +109,11 @@ impl IdempotencyKey {
         check(key, KEY_BYTES_MAX)?;
         Ok(Self(key.into()))
     }
+
+    /// The key.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What a publisher attaches to a publication beside its payload: at most 16 pairs, 1,024 bytes in all.

@@ -450,9 +450,9 @@ pub enum BrokerError {
     /// It has no memory left, or may not keep more.
     #[error("the broker has no room left; give it more memory or keep less history")]
     Full,
-    /// It did not answer in time; whether anything happened is not known.
-    #[error("the broker did not answer in time; whether it was done is not known")]
-    Timeout,
+    /// It has not answered.
+    #[error("the broker has not answered; whether it was done is not known")]
+    NoAnswer,
     /// Too many calls are under way.
     #[error("too many calls to the broker are under way; try again in a second")]
     Busy,

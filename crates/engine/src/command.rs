@@ -337,7 +337,7 @@ pub(crate) fn refusal(what: &str, error: &BrokerError) -> Refusal {
 pub fn code(error: &BrokerError) -> ErrorCode {
     match error {
         BrokerError::KeyReused => ErrorCode::Conflict,
-        BrokerError::Timeout => ErrorCode::Timeout,
+        BrokerError::NoAnswer => ErrorCode::Timeout,
         BrokerError::Unreachable
         | BrokerError::TooManyChannels { .. }
         | BrokerError::Full

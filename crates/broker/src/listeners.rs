@@ -1,0 +1,247 @@
+//! What this node listens to, for brokers that are other processes: what comes from them is put in order here, and what did
+//! not come is noticed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use duplex_core::{
+    ChannelName, Deliver, Event, History, Past, Position, PresenceChange, Publication, ShardId, ShardSet,
+};
+use tokio::sync::oneshot;
+
+/// Channels that some shard listens to.
+pub(crate) struct Listeners {
+    node: Arc<dyn Deliver>,
+    channels: Mutex<HashMap<ChannelName, Channel>>,
+}
+
+struct Channel {
+    shards: ShardSet,
+    line: Line,
+    /// What was delivered last. Whatever follows is delivered in order, without a gap.
+    seen: Option<Position>,
+    mending: Mending,
+    /// Who waits until a publication was delivered.
+    waiting: Vec<(u64, oneshot::Sender<()>)>,
+}
+
+/// Whether the broker sends us the channel.
+enum Line {
+    Open,
+    /// It has been asked to; these wait for it.
+    Asked(Vec<oneshot::Sender<()>>),
+}
+
+/// Whether something is missing, which is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mending {
+    No,
+    /// What comes meanwhile is passed over, since it will be read; the newest of it.
+    Until(Option<Position>),
+}
+
+/// What is to be done for a channel that a shard begins to listen to.
+pub(crate) enum Begun {
+    /// Nothing: it comes already.
+    Open,
+    /// The broker was asked already; wait for it.
+    Asked(oneshot::Receiver<()>),
+    /// Ask the broker, and wait for it.
+    First(oneshot::Receiver<()>),
+}
+
+/// Whether a channel is still wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Still,
+    NoMore,
+}
+
+/// What follows from something that came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    Nothing,
+    /// Read what was published after this position, and hand it to [`Listeners::mended`].
+    Mend(Position),
+}
+
+impl Listeners {
+    pub fn new(node: Arc<dyn Deliver>) -> Self {
+        Self { node, channels: Mutex::default() }
+    }
+
+    /// A shard begins to listen. `ask` is called under the lock, so that asking and taking back keep their order.
+    pub fn add(&self, name: &ChannelName, shard: ShardId, ask: impl FnOnce()) -> Begun {
+        let mut channels = self.lock();
+        if let Some(channel) = channels.get_mut(name) {
+            channel.shards.insert(shard);
+            return match &mut channel.line {
+                Line::Open => Begun::Open,
+                Line::Asked(waiting) => Begun::Asked(wait(waiting)),
+            };
+        }
+        let mut waiting = Vec::new();
+        let receiver = wait(&mut waiting);
+        let mut shards = ShardSet::default();
+        shards.insert(shard);
+        let channel = Channel {
+            shards,
+            line: Line::Asked(waiting),
+            seen: None,
+            mending: Mending::No,
+            waiting: Vec::new(),
+        };
+        channels.insert(name.clone(), channel);
+        ask();
+        Begun::First(receiver)
+    }
+
+    /// A shard listens no more. `stop` is called under the lock if nobody does.
+    pub fn remove(&self, name: &ChannelName, shard: ShardId, stop: impl FnOnce()) {
+        let mut channels = self.lock();
+        let Some(channel) = channels.get_mut(name) else { return };
+        channel.shards.remove(shard);
+        if channel.shards.is_empty() {
+            channels.remove(name);
+            stop();
+        }
+    }
+
+    /// All channels that are wanted; each must be asked for again.
+    pub fn ask_again(&self) -> Vec<ChannelName> {
+        let mut channels = self.lock();
+        for channel in channels.values_mut() {
+            if matches!(channel.line, Line::Open) {
+                channel.line = Line::Asked(Vec::new());
+            }
+        }
+        channels.keys().cloned().collect()
+    }
+
+    /// From now on the broker sends us the channel. What was published before may not have come.
+    pub fn opened(&self, name: &str) -> Then {
+        let mut channels = self.lock();
+        let Some(channel) = channels.get_mut(name) else { return Then::Nothing };
+        if let Line::Asked(waiting) = std::mem::replace(&mut channel.line, Line::Open) {
+            waiting.into_iter().for_each(|waiting| _ = waiting.send(()));
+        }
+        channel.doubt()
+    }
+
+    /// A publication came.
+    pub fn publication(&self, publication: Publication) -> Then {
+        let mut channels = self.lock();
+        let Some(channel) = channels.get_mut(&publication.draft.channel) else { return Then::Nothing };
+        let at = publication.position;
+        if let Mending::Until(newest) = &mut channel.mending {
+            *newest = Some(at);
+            return Then::Nothing;
+        }
+        match channel.seen {
+            Some(seen) if seen.epoch == at.epoch && at.offset <= seen.offset => Then::Nothing,
+            Some(seen) if seen.epoch != at.epoch || at.offset > seen.offset + 1 => {
+                channel.mending = Mending::Until(Some(at));
+                Then::Mend(seen)
+            }
+            _ => {
+                channel.deliver(&*self.node, Arc::new(publication));
+                Then::Nothing
+            }
+        }
+    }
+
+    /// Someone joined or left.
+    pub fn presence(&self, change: PresenceChange) {
+        let channels = self.lock();
+        if let Some(channel) = channels.get(&change.channel) {
+            self.node.deliver(channel.shards, Event::Presence(Arc::new(change)));
+        }
+    }
+
+    /// What was published after a position that [`Then::Mend`] gave.
+    pub fn mended(&self, name: &ChannelName, history: History) -> Then {
+        let mut channels = self.lock();
+        let Some(channel) = channels.get_mut(name) else { return Then::Nothing };
+        let Mending::Until(newest) = channel.mending else { return Then::Nothing };
+        match history.past {
+            Past::Kept(publications) => {
+                for publication in publications {
+                    channel.deliver(&*self.node, publication);
+                }
+            }
+            Past::Lost => {
+                channel.seen = Some(history.position);
+                self.node.missed(channel.shards, name);
+                channel.waiting.drain(..).for_each(|(_, waiting)| _ = waiting.send(()));
+            }
+        }
+        channel.mending = Mending::No;
+        let seen = *channel.seen.get_or_insert(history.position);
+        channel.wake(seen);
+        match newest {
+            Some(newest) if newest.epoch != seen.epoch || newest.offset > seen.offset => channel.doubt(),
+            _ => Then::Nothing,
+        }
+    }
+
+    /// The channel's position was read. Whoever is given history up to it must have been delivered everything before it, so
+    /// this waits for what is still on its way.
+    pub fn read(&self, name: &ChannelName, position: Position) -> Option<oneshot::Receiver<()>> {
+        let mut channels = self.lock();
+        let channel = channels.get_mut(name)?;
+        let seen = *channel.seen.get_or_insert(position);
+        if seen.epoch == position.epoch && seen.offset >= position.offset {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        channel.waiting.push((position.offset, sender));
+        Some(receiver)
+    }
+
+    /// Something that should have come has not: it must be read.
+    pub fn doubt(&self, name: &ChannelName) -> Then {
+        self.lock().get_mut(name).map_or(Then::Nothing, Channel::doubt)
+    }
+
+    /// Whether anybody listens.
+    pub fn wants(&self, name: &ChannelName) -> Wanted {
+        if self.lock().contains_key(name) { Wanted::Still } else { Wanted::NoMore }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelName, Channel>> {
+        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Channel {
+    fn deliver(&mut self, node: &dyn Deliver, publication: Arc<Publication>) {
+        let at = publication.position;
+        self.seen = Some(at);
+        node.deliver(self.shards, Event::Publication(publication));
+        self.wake(at);
+    }
+
+    /// Those who waited for this.
+    fn wake(&mut self, at: Position) {
+        if !self.waiting.is_empty() {
+            let reached = self.waiting.extract_if(.., |(offset, _)| *offset <= at.offset);
+            reached.for_each(|(_, waiting)| _ = waiting.send(()));
+        }
+    }
+
+    fn doubt(&mut self) -> Then {
+        match (self.seen, self.mending) {
+            (Some(seen), Mending::No) => {
+                self.mending = Mending::Until(None);
+                Then::Mend(seen)
+            }
+            _ => Then::Nothing,
+        }
+    }
+}
+
+fn wait(waiting: &mut Vec<oneshot::Sender<()>>) -> oneshot::Receiver<()> {
+    let (sender, receiver) = oneshot::channel();
+    waiting.push(sender);
+    receiver
+}

@@ -1,0 +1,410 @@
+//! Redis, or what speaks like it (Valkey): publications, history, presence and notes of nodes that share it.
+//!
+//! One thread has two connections: one carries calls, in order and without waiting for one another, the other what is
+//! published. Either is made again when it breaks or is silent for too long, and what was missed meanwhile is read.
+//! Everything that must happen together is one script.
+
+mod keys;
+mod link;
+mod presence;
+mod target;
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use duplex_core::{
+    Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Epoch, Extent, Health, History,
+    NOTE_BYTES_MAX, NodeId, Order, Page, Past, Pending, Position, Publication, Recipient, Retention, RowKey,
+    ShardId,
+};
+use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, Value};
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::target::{Target, TargetError};
+
+use self::keys::Keys;
+use self::presence::Roll;
+use crate::envelope::{digest, read_draft, write_draft};
+use crate::listeners::{Begun, Listeners, Then, Wanted};
+
+/// Calls that may wait for the connection.
+const CALLS_MAX: usize = 16_384;
+/// How long a call may take in all.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long what was published before history was read may be on its way.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
+/// How long a channel's epoch and offset are kept beyond its history, ms. Whoever reads them keeps them longer.
+const META_TTL_MS: u64 = 3_600_000;
+
+macro_rules! scripts {
+    ($($name:ident = $file:literal;)*) => {
+        $(static $name: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!($file)));)*
+        fn all_scripts() -> Vec<&'static Script> {
+            vec![$(&*$name),*]
+        }
+    };
+}
+
+scripts! {
+    PUBLISH = "scripts/publish.lua";
+    HISTORY = "scripts/history.lua";
+    RENEW = "scripts/renew.lua";
+    JOIN = "scripts/join.lua";
+    LEAVE = "scripts/leave.lua";
+    PRESENT = "scripts/present.lua";
+    BEAT = "scripts/beat.lua";
+}
+
+/// The broker of nodes that share a Redis.
+pub struct Redis {
+    shared: Arc<Shared>,
+}
+
+/// What all who call, and the thread, share.
+struct Shared {
+    id: NodeId,
+    keys: Keys,
+    /// The word that publishes: in a cluster, publications stay on the server of their channel.
+    publish: &'static str,
+    is_cluster: bool,
+    listeners: Listeners,
+    node: Arc<dyn Deliver>,
+    roll: Roll,
+    is_reachable: AtomicBool,
+    calls: mpsc::Sender<Call>,
+    wires: mpsc::UnboundedSender<Wire>,
+    heard: link::Heard,
+}
+
+/// What is asked of Redis, and who waits for the answer.
+struct Call {
+    work: Work,
+    answer: oneshot::Sender<Result<Value, BrokerError>>,
+}
+
+enum Work {
+    Command(Cmd),
+    Script(Box<ScriptInvocation<'static>>),
+}
+
+/// What is asked of the connection that listens.
+enum Wire {
+    Listen(ChannelName),
+    Ignore(ChannelName),
+}
+
+impl Redis {
+    /// Begins to connect to `target`, and goes on with it for as long as the process lives. What is kept there begins with
+    /// `prefix`.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn start(target: Target, prefix: &str, id: NodeId, node: Arc<dyn Deliver>) -> std::io::Result<Self> {
+        let (calls, called) = mpsc::channel(CALLS_MAX);
+        let (wires, wired) = mpsc::unbounded_channel();
+        let is_cluster = target.is_cluster();
+        let shared = Arc::new(Shared {
+            id,
+            keys: Keys::new(prefix),
+            publish: if is_cluster { "SPUBLISH" } else { "PUBLISH" },
+            is_cluster,
+            listeners: Listeners::new(Arc::clone(&node)),
+            node,
+            roll: Roll::default(),
+            is_reachable: AtomicBool::new(false),
+            calls,
+            wires,
+            heard: link::Heard::default(),
+        });
+        link::start(Arc::downgrade(&shared), target, called, wired)?;
+        Ok(Self { shared })
+    }
+}
+
+impl Shared {
+    /// Asks Redis; takes effect in the order of calls.
+    fn call(&self, work: Work) -> Pending<Result<Value, BrokerError>> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.calls.try_send(Call { work, answer });
+        Box::pin(async move {
+            match sent {
+                Ok(()) => answered.await.unwrap_or(Err(BrokerError::NoAnswer)),
+                Err(mpsc::error::TrySendError::Full(_)) => Err(BrokerError::Busy),
+                Err(mpsc::error::TrySendError::Closed(_)) => Err(BrokerError::Unreachable),
+            }
+        })
+    }
+
+    fn command(&self, command: Cmd) -> Pending<Result<Value, BrokerError>> {
+        self.call(Work::Command(command))
+    }
+
+    fn script(&self, script: ScriptInvocation<'static>) -> Pending<Result<Value, BrokerError>> {
+        self.call(Work::Script(Box::new(script)))
+    }
+
+    fn publish(&self, draft: &Draft, retention: Retention) -> Pending<Result<Position, BrokerError>> {
+        let name: &str = &draft.channel;
+        let mut script = PUBLISH.prepare_invoke();
+        script.key(self.keys.meta(name)).key(self.keys.history(name)).key(self.keys.idempotency(name));
+        if !self.is_cluster {
+            script.key(self.keys.order());
+        }
+        script
+            .arg(fresh_epoch())
+            .arg(write_draft(draft))
+            .arg(retention.publications)
+            .arg(retention.ttl_ms)
+            .arg(retention.ttl_ms.saturating_add(META_TTL_MS))
+            .arg(self.keys.live(name))
+            .arg(self.publish);
+        match &draft.key {
+            Some(key) => script.arg(key.as_str()).arg(digest(draft)),
+            None => script.arg("").arg(""),
+        };
+        let called = self.script(script);
+        Box::pin(async move {
+            let (epoch, offset): (String, i64) = read(called.await?)?;
+            let epoch = Epoch::parse(&epoch).ok_or_else(|| not_ours("an epoch"))?;
+            let offset = u64::try_from(offset).map_err(|_| BrokerError::KeyReused)?;
+            Ok(Position { epoch, offset })
+        })
+    }
+
+    /// The position, how many publications are kept, and those from `range`, in its order.
+    fn read(&self, name: &ChannelName, range: &Range) -> Pending<Result<(History, usize), BrokerError>> {
+        let mut script = HISTORY.prepare_invoke();
+        script.key(self.keys.meta(name)).key(self.keys.history(name));
+        script.arg(fresh_epoch()).arg(META_TTL_MS);
+        script.arg(&range.from).arg(&range.to).arg(range.most);
+        script.arg(i32::from(range.order == Order::NewestFirst));
+        let called = self.script(script);
+        let name = name.clone();
+        Box::pin(async move {
+            let (epoch, offset, kept, entries): (String, u64, usize, Vec<Value>) = read(called.await?)?;
+            let epoch = Epoch::parse(&epoch).ok_or_else(|| not_ours("an epoch"))?;
+            let entries = entries.into_iter().map(|entry| publication(entry, epoch, &name));
+            let past = Past::Kept(entries.collect::<Result<_, _>>()?);
+            Ok((History { position: Position { epoch, offset }, past }, kept))
+        })
+    }
+
+    async fn history(self: Arc<Self>, name: ChannelName, extent: Extent) -> Result<History, BrokerError> {
+        let (mut history, kept) = self.read(&name, &Range::of(extent)).await?;
+        if !reaches_back(extent, history.position, kept) {
+            history.past = Past::Lost;
+        }
+        if let (Past::Kept(publications), Extent::After(since)) = (&history.past, extent)
+            && history.position.offset - since.offset != publications.len() as u64
+        {
+            history.past = Past::Lost;
+        }
+        self.arrived(&name, history.position).await?;
+        Ok(history)
+    }
+
+    /// Waits until what was published before `position` has been delivered here.
+    async fn arrived(self: &Arc<Self>, name: &ChannelName, position: Position) -> Result<(), BrokerError> {
+        let Some(on_its_way) = self.listeners.read(name, position) else { return Ok(()) };
+        if tokio::time::timeout(ON_ITS_WAY, on_its_way).await.is_ok() {
+            return Ok(());
+        }
+        tracing::warn!(channel = ?name, "what was published does not arrive; it is read");
+        if let Then::Mend(since) = self.listeners.doubt(name) {
+            tokio::time::timeout(PATIENCE, Arc::clone(self).mend(name.clone(), since)).await.ok();
+        }
+        Ok(())
+    }
+
+    /// Reads what did not arrive, until it is there.
+    async fn mend(self: Arc<Self>, name: ChannelName, mut since: Position) {
+        while self.listeners.wants(&name) == Wanted::Still {
+            match self.read_after(&name, since).await {
+                Ok(history) => match self.listeners.mended(&name, history) {
+                    Then::Nothing => return,
+                    Then::Mend(next) => since = next,
+                },
+                Err(error) => {
+                    tracing::debug!(channel = ?name, %error, "cannot read what was missed yet");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+            }
+        }
+    }
+
+    async fn read_after(&self, name: &ChannelName, since: Position) -> Result<History, BrokerError> {
+        let (mut history, kept) = self.read(name, &Range::of(Extent::After(since))).await?;
+        let at = history.position;
+        if at.epoch == since.epoch && at.offset < since.offset {
+            // A failover that lost what was not copied yet, or a crash. Offsets must not mean two things.
+            let mut script = RENEW.prepare_invoke();
+            script.key(self.keys.meta(name)).key(self.keys.history(name)).key(self.keys.idempotency(name));
+            script.arg(fresh_epoch()).arg(since.epoch.to_string()).arg(since.offset).arg(META_TTL_MS);
+            self.script(script).await?;
+            (history, _) = self.read(name, &Range::of(Extent::Nothing)).await?;
+            history.past = Past::Lost;
+        } else if !reaches_back(Extent::After(since), at, kept) {
+            history.past = Past::Lost;
+        }
+        Ok(history)
+    }
+
+    /// Someone begins to listen.
+    fn listen(self: &Arc<Self>, name: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>> {
+        let ask = || drop(self.wires.send(Wire::Listen(name.clone())));
+        let waiting = match self.listeners.add(name, shard, ask) {
+            Begun::Open => return Box::pin(std::future::ready(Ok(()))),
+            Begun::Asked(waiting) | Begun::First(waiting) => waiting,
+        };
+        let (shared, name) = (Arc::clone(self), name.clone());
+        Box::pin(async move {
+            match tokio::time::timeout(PATIENCE, waiting).await {
+                Ok(Ok(())) => Ok(()),
+                _ => {
+                    shared.ignore(&name, shard);
+                    Err(BrokerError::Unreachable)
+                }
+            }
+        })
+    }
+
+    fn ignore(&self, name: &ChannelName, shard: ShardId) {
+        self.listeners.remove(name, shard, || drop(self.wires.send(Wire::Ignore(name.clone()))));
+    }
+}
+
+impl Broker for Redis {
+    fn publish(&self, draft: Draft, retention: Retention) -> Pending<Result<Position, BrokerError>> {
+        self.shared.publish(&draft, retention)
+    }
+
+    fn listen(&self, channel: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>> {
+        self.shared.listen(channel, shard)
+    }
+
+    fn ignore(&self, channel: &ChannelName, shard: ShardId) {
+        self.shared.ignore(channel, shard);
+    }
+
+    fn history(&self, channel: &ChannelName, extent: Extent) -> Pending<Result<History, BrokerError>> {
+        Box::pin(Arc::clone(&self.shared).history(channel.clone(), extent))
+    }
+}
+
+impl Cluster for Redis {
+    fn send(&self, to: Recipient, note: Bytes) {
+        if note.len() > NOTE_BYTES_MAX {
+            return tracing::error!(
+                bytes = note.len(),
+                "a note to another node is too long, and was not sent"
+            );
+        }
+        let channel = match to {
+            Recipient::All => self.shared.keys.notes_for_all(),
+            Recipient::One(node) => self.shared.keys.notes(node),
+        };
+        let note = [b"1", self.shared.id.to_string().as_bytes(), &note].concat();
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(channel).arg(note);
+        // Whether it arrives is not known anyway.
+        drop(self.shared.command(publish));
+    }
+
+    fn keep(&self, key: RowKey, row: Bytes, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+        let mut set = redis::cmd("SET");
+        set.arg(self.shared.keys.row(key)).arg(&*row).arg("PX").arg(ttl_ms.max(1));
+        let called = self.shared.command(set);
+        Box::pin(async move { called.await.map(drop) })
+    }
+
+    fn kept(&self, key: RowKey) -> Pending<Result<Option<Bytes>, BrokerError>> {
+        let mut get = redis::cmd("GET");
+        get.arg(self.shared.keys.row(key));
+        let called = self.shared.command(get);
+        Box::pin(async move { Ok(read::<Option<Vec<u8>>>(called.await?)?.map(Bytes::from)) })
+    }
+
+    fn forget(&self, key: RowKey) {
+        let mut del = redis::cmd("DEL");
+        del.arg(self.shared.keys.row(key));
+        drop(self.shared.command(del));
+    }
+
+    fn health(&self) -> Health {
+        match self.shared.is_reachable.load(Relaxed) {
+            true => Health::Reachable,
+            false => Health::Unreachable,
+        }
+    }
+}
+
+/// Which entries of a stream are wanted: their ids are offsets.
+struct Range {
+    from: String,
+    to: String,
+    most: usize,
+    order: Order,
+}
+
+impl Range {
+    fn of(extent: Extent) -> Self {
+        let (mut from, mut to) = ("-".to_owned(), "+".to_owned());
+        let after = |since: Position| format!("({}-0", since.offset);
+        let (most, order) = match extent {
+            Extent::Nothing => (0, Order::OldestFirst),
+            Extent::After(since) => {
+                from = after(since);
+                (usize::try_from(i64::MAX).unwrap_or(usize::MAX), Order::OldestFirst)
+            }
+            Extent::Page(Page { since, limit, order }) => {
+                match (since, order) {
+                    (None, _) => {}
+                    (Some(since), Order::OldestFirst) => from = after(since),
+                    (Some(since), Order::NewestFirst) => to = after(since),
+                }
+                (limit, order)
+            }
+        };
+        Self { from, to, most, order }
+    }
+}
+
+/// Whether what is kept, `kept` publications up to `top`, reaches back to where a reader wants to go on.
+fn reaches_back(extent: Extent, top: Position, kept: usize) -> bool {
+    let since = match extent {
+        Extent::Nothing | Extent::Page(Page { since: None, .. }) => return true,
+        Extent::After(since) | Extent::Page(Page { since: Some(since), .. }) => since,
+    };
+    let behind = top.offset.checked_sub(since.offset).filter(|_| top.epoch == since.epoch);
+    behind.is_some_and(|behind| behind <= kept as u64)
+}
+
+/// Reads an entry of history.
+fn publication(entry: Value, epoch: Epoch, name: &ChannelName) -> Result<Arc<Publication>, BrokerError> {
+    let (id, fields): (String, Vec<Vec<u8>>) = read(entry)?;
+    let offset = id.split_once('-').and_then(|(offset, _)| offset.parse().ok());
+    let offset = offset.ok_or_else(|| not_ours("an id in a stream"))?;
+    let draft = match &fields[..] {
+        [_, draft, ..] => read_draft(draft, name.clone()),
+        _ => return Err(not_ours("an entry of a stream")),
+    };
+    let draft =
+        draft.map_err(|error| BrokerError::Refused(format!("what is kept is not understood: {error}")))?;
+    Ok(Arc::new(Publication { position: Position { epoch, offset }, draft }))
+}
+
+fn read<T: FromRedisValue>(value: Value) -> Result<T, BrokerError> {
+    redis::from_redis_value(value).map_err(|_| not_ours("an answer"))
+}
+
+fn not_ours(what: &str) -> BrokerError {
+    BrokerError::Refused(format!("{what} is not what this server writes; use another prefix"))
+}
+
+fn fresh_epoch() -> String {
+    let mut random = [0; 6];
+    getrandom::fill(&mut random).expect("the operating system gives random bytes");
+    Epoch::from_random(random).to_string()
+}
