@@ -133,6 +133,38 @@ pub fn python3(workspace: &Workspace) -> Result<PathBuf, Missing> {
     if makes_environments() { Ok(python) } else { Err(format!("{hint} (apt-get: {said})")) }
 }
 
+/// A server that nodes meet through, and what tests talk to it with.
+pub struct Broker {
+    /// As in the names of tests that need it.
+    pub name: &'static str,
+    programs: &'static [&'static str],
+    /// Of Debian.
+    packages: &'static str,
+}
+
+/// All that there are tests for.
+pub const BROKERS: [Broker; 2] = [
+    Broker {
+        name: "redis",
+        programs: &["redis-server", "redis-cli"],
+        packages: "redis-server redis-sentinel redis-tools",
+    },
+    Broker { name: "nats", programs: &["nats-server"], packages: "nats-server" },
+];
+
+/// A broker that tests can start. Debian's is installed when that is allowed; it may start one of its own, which is in
+/// nobody's way.
+pub fn broker(workspace: &Workspace, broker: &Broker) -> Result<(), Missing> {
+    let is_there = |name: &&str| on_path(&[*name]).is_some() || Path::new("/usr/sbin").join(name).is_file();
+    let there = || broker.programs.iter().all(is_there);
+    if there() {
+        return Ok(());
+    }
+    let hint = format!("no {}: `apt-get install {}`", broker.name, broker.packages);
+    let said = debian_packages(workspace, broker.packages).map_err(|_| hint.clone())?;
+    if there() { Ok(()) } else { Err(format!("{hint} (apt-get: {said})")) }
+}
+
 /// What the crate `native-tls` is built on: OpenSSL and the tool that finds it. Other systems bring their own.
 pub fn openssl(workspace: &Workspace) -> Result<(), Missing> {
     let there = || {
