@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 mod deadline;
 mod failure;
 mod floor;
+mod hold;
 mod limits;
 mod load;
 mod measure;
@@ -69,6 +70,9 @@ enum Part {
     /// Be the bare epoll loop that the benchmark compares with.
     #[command(hide = true)]
     Floor { address: SocketAddr },
+    /// Be the clients of one of several nodes.
+    #[command(hide = true)]
+    Group { address: SocketAddr },
 }
 
 fn main() -> ExitCode {
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Some(Part::Floor { address }) => mio::net::TcpListener::bind(address)
             .and_then(floor::serve)
             .map_err(Failure::io(format!("cannot serve on {address}"))),
+        Some(Part::Group { address }) => hold::group::run(address),
         None => measure_all(&flags),
     };
     match outcome {
@@ -152,7 +157,7 @@ fn subjects(flags: &Flags, starter: &Starter) -> Result<Vec<Subject>, Failure> {
 
 fn works(flags: &Flags) -> Vec<Work> {
     let mut works = match flags.only.as_slice() {
-        [] => Work::value_variants().to_vec(),
+        [] => Work::value_variants().iter().copied().filter(|work| *work != Work::Hold).collect(),
         asked => asked.to_vec(),
     };
     works.retain(|work| {

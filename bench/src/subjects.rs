@@ -150,7 +150,7 @@ impl Starter {
         transport: Transport,
         deadline: &Deadline,
     ) -> Result<Server, Failure> {
-        self.launch(subject, transport, &[], deadline)
+        self.launch(subject, transport, free_address()?, &[], deadline)
     }
 
     /// The same with settings of ours: `HISTORY__BYTES_MAX` for `history.bytes_max`.
@@ -160,18 +160,29 @@ impl Starter {
         settings: &[(&str, &str)],
         deadline: &Deadline,
     ) -> Result<Server, Failure> {
-        self.launch(subject, Transport::WebSocket(subject.dialect()), settings, deadline)
+        self.launch(subject, Transport::WebSocket(subject.dialect()), free_address()?, settings, deadline)
+    }
+
+    /// One of several of ours that run at the same time.
+    pub fn start_at(
+        &self,
+        address: SocketAddr,
+        settings: &[(&str, &str)],
+        deadline: &Deadline,
+    ) -> Result<Server, Failure> {
+        let subject = Subject::Duplex;
+        self.launch(subject, Transport::WebSocket(subject.dialect()), address, settings, deadline)
     }
 
     fn launch(
         &self,
         subject: Subject,
         transport: Transport,
+        address: SocketAddr,
         settings: &[(&str, &str)],
         deadline: &Deadline,
     ) -> Result<Server, Failure> {
-        let address = free_address()?;
-        let log = self.logs.join(format!("{}.log", subject.key()));
+        let log = self.logs.join(format!("{}-{}.log", subject.key(), address.ip()));
         let mut command = self.command(subject, transport, address)?;
         let output = File::create(&log).map_err(Failure::io(format!("cannot create {}", log.display())))?;
         let errors = output.try_clone().map_err(Failure::io("cannot share the log"))?;

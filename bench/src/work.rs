@@ -7,6 +7,7 @@ use hdrhistogram::Histogram;
 
 use crate::deadline::{Deadline, Interrupt};
 use crate::failure::Failure;
+use crate::hold::{self, Among, Figure};
 use crate::limits;
 use crate::load::Load;
 use crate::load::client::Client;
@@ -61,6 +62,8 @@ pub enum Work {
     SignalrFanout,
     /// The same in bursts of 8.
     SignalrBurst,
+    /// More clients than a process may have open files, on several nodes; only if it is asked for.
+    Hold,
 }
 
 /// What comes out of a work.
@@ -131,6 +134,8 @@ pub enum Metric {
     SignalrFanout,
     /// The same in bursts, µs.
     SignalrBurst,
+    /// Of a crowd on several nodes.
+    Hold(Among, Figure),
 }
 
 /// How much of everything. A race has [`race::SLICES`] slices.
@@ -151,6 +156,8 @@ pub struct Sizes {
     pub stalled_clients: usize,
     pub ticker_length: Duration,
     pub storm_clients: usize,
+    pub held_clients: usize,
+    pub held_publications: u64,
 }
 
 /// Publications in one burst.
@@ -183,6 +190,8 @@ impl Sizes {
         stalled_clients: 1_000,
         ticker_length: Duration::from_secs(10),
         storm_clients: 15_000,
+        held_clients: 100_000,
+        held_publications: 20,
     };
 
     /// For a first impression. Memory per client has a fixed part: fewer idle clients would tell another story.
@@ -201,6 +210,8 @@ impl Sizes {
         stalled_clients: 1_000,
         ticker_length: Duration::from_secs(5),
         storm_clients: 5_000,
+        held_clients: 10_000,
+        held_publications: 10,
     };
 
     /// Connects that are measured in one round.
@@ -229,9 +240,13 @@ impl Work {
             ),
             _ if subject.is_foreign() => false,
             Self::Memory | Self::Connect | Self::Start => subject != Subject::Floor,
-            Self::Idle | Self::Stalled | Self::Ticker | Self::Storm | Self::Sse | Self::SseFanout => {
-                subject == Subject::Duplex
-            }
+            Self::Idle
+            | Self::Stalled
+            | Self::Ticker
+            | Self::Storm
+            | Self::Sse
+            | Self::SseFanout
+            | Self::Hold => subject == Subject::Duplex,
             Self::Polling | Self::PollingBurst => subject.polling().is_some(),
             Self::Fanout | Self::Burst | Self::Echo | Self::Latency => true,
         }
@@ -266,6 +281,7 @@ impl Work {
             Self::Signalr => "clients of SignalR",
             Self::SignalrFanout => "fan-out by SignalR",
             Self::SignalrBurst => "fan-out by SignalR in bursts",
+            Self::Hold => "a crowd on several nodes",
         }
     }
 }
@@ -355,6 +371,7 @@ impl Bench {
             Work::SignalrBurst => {
                 self.race(Metric::SignalrBurst, &over_websocket(subjects), starting, in_bursts)
             }
+            Work::Hold => self.limit(work, subjects, starting, |bench, _| hold::all(bench)),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET, foreign};
+use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET, foreign, hold};
 use crate::measure::{Cores, median};
 use crate::work::Metric;
 
@@ -36,6 +36,8 @@ pub fn render(record: &Record) -> String {
             "stalled_clients": sizes.stalled_clients,
             "ticker_s": sizes.ticker_length.as_secs(),
             "storm_clients": sizes.storm_clients,
+            "held_clients": sizes.held_clients,
+            "held_publications": sizes.held_publications,
         },
         "figures": figures(record),
         "targets": targets(record),
@@ -76,6 +78,7 @@ fn foreign_targets(record: &Record) -> impl Iterator<Item = (String, Value)> {
 /// The name of a metric, its unit last.
 fn key(metric: Metric) -> &'static str {
     match metric {
+        Metric::Hold(among, figure) => hold::key(among, figure),
         Metric::Fanout => "fanout_cpu_us",
         Metric::Burst => "burst_cpu_us",
         Metric::Polling => "polling_cpu_us",

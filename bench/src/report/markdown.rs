@@ -1,6 +1,6 @@
 //! The report as Markdown tables.
 
-use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, foreign, grouped, without_websocket};
+use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, foreign, grouped, hold, without_websocket};
 use crate::limits::{stalled, storm, ticker};
 use crate::load::message;
 use crate::measure::{Cores, median};
@@ -19,6 +19,7 @@ pub fn render(record: &Record) -> String {
         without_websocket::render(record),
         foreign::render(record),
         limits(record),
+        hold::render(record),
     ]
     .concat()
 }

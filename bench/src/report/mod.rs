@@ -7,6 +7,7 @@ use crate::subjects::Subject;
 use crate::work::{Metric, Sizes};
 
 pub mod foreign;
+pub mod hold;
 pub mod json;
 pub mod markdown;
 pub mod svg;
