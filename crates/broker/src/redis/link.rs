@@ -23,6 +23,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const PROBE: Duration = Duration::from_secs(2);
 /// Without having heard that for so long, it is deaf.
 const DEAF: Duration = Duration::from_secs(8);
+/// Lanes of calls to a cluster: those in different ones do not wait for one another.
+const LANES: usize = 64;
+/// Calls that may wait in one lane.
+const LANE_MAX: usize = 4_096;
 /// Channels that are asked for with one command.
 const ASKED_AT_ONCE: usize = 512;
 
@@ -50,7 +54,7 @@ pub(super) fn start(
     shared: Weak<Shared>,
     target: Target,
     calls: mpsc::Receiver<Call>,
-    wires: mpsc::UnboundedReceiver<Wire>,
+    wires: mpsc::Receiver<Wire>,
 ) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("redis".into()).spawn(move || {
@@ -139,6 +143,10 @@ enum Ended {
 
 async fn carry(connection: Connection, calls: &mut mpsc::Receiver<Call>) -> Ended {
     let broken = Arc::new(Notify::new());
+    let lanes = match connection {
+        Connection::Single(_) => None,
+        Connection::Cluster(_) => Some(lanes(&connection, &broken)),
+    };
     let mut some = Vec::new();
     loop {
         tokio::select! {
@@ -149,26 +157,50 @@ async fn carry(connection: Connection, calls: &mut mpsc::Receiver<Call>) -> Ende
             }
             () = broken.notified() => return Ended::Broken,
         }
-        // Tasks run in the order in which they are spawned, and each hands its command on when it runs first.
         for call in some.drain(..) {
             let (connection, broken) = (connection.clone(), Arc::clone(&broken));
-            tokio::spawn(async move {
-                let answered = timeout(ANSWER, carry_one(connection, &call.work)).await;
-                let answer = answered
-                    .unwrap_or_else(|_| Err(RedisError::from(io::Error::from(io::ErrorKind::TimedOut))));
-                let answer = answer.map_err(|error| {
-                    if is_broken(&error) {
-                        broken.notify_one();
+            match &lanes {
+                // Tasks run in the order in which they are spawned, and each hands its command on when it runs first.
+                None => drop(tokio::spawn(carry_one(connection, call, broken))),
+                Some(lanes) => {
+                    if let Err(full) = lanes[call.lane % LANES].try_send(call) {
+                        drop(full.into_inner().answer.send(Err(BrokerError::Busy)));
                     }
-                    broker_error(&error)
-                });
-                drop(call.answer.send(answer));
-            });
+                }
+            }
         }
     }
 }
 
-async fn carry_one(mut connection: Connection, work: &Work) -> RedisResult<Value> {
+/// Where calls to a cluster wait for one another: its client keeps no order by itself.
+fn lanes(connection: &Connection, broken: &Arc<Notify>) -> Vec<mpsc::Sender<Call>> {
+    let lane = |_| {
+        let (sender, mut calls) = mpsc::channel::<Call>(LANE_MAX);
+        let (connection, broken) = (connection.clone(), Arc::clone(broken));
+        tokio::spawn(async move {
+            while let Some(call) = calls.recv().await {
+                carry_one(connection.clone(), call, Arc::clone(&broken)).await;
+            }
+        });
+        sender
+    };
+    (0..LANES).map(lane).collect()
+}
+
+async fn carry_one(connection: Connection, call: Call, broken: Arc<Notify>) {
+    let Call { work, answer, .. } = call;
+    let silent = || RedisError::from(io::Error::from(io::ErrorKind::TimedOut));
+    let answered = timeout(ANSWER, ask(connection, &work)).await.unwrap_or_else(|_| Err(silent()));
+    let answered = answered.map_err(|error| {
+        if is_broken(&error) {
+            broken.notify_one();
+        }
+        broker_error(&error)
+    });
+    drop(answer.send(answered));
+}
+
+async fn ask(mut connection: Connection, work: &Work) -> RedisResult<Value> {
     match work {
         Work::Command(command) => connection.req_packed_command(command).await.and_then(Value::extract_error),
         Work::Script(script) => script.invoke_async(&mut connection).await,
@@ -203,7 +235,7 @@ fn broker_error(error: &RedisError) -> BrokerError {
 }
 
 /// Listens for as long as the broker is there.
-async fn listen(shared: &Weak<Shared>, target: &Target, mut wires: mpsc::UnboundedReceiver<Wire>) {
+async fn listen(shared: &Weak<Shared>, target: &Target, mut wires: mpsc::Receiver<Wire>) {
     let mut pause = Pause::START;
     loop {
         let gone = Arc::new(Notify::new());
@@ -238,7 +270,7 @@ async fn listen(shared: &Weak<Shared>, target: &Target, mut wires: mpsc::Unbound
 async fn attend(
     shared: &Weak<Shared>,
     connection: Connection,
-    wires: &mut mpsc::UnboundedReceiver<Wire>,
+    wires: &mut mpsc::Receiver<Wire>,
     gone: &Arc<Notify>,
 ) -> Option<()> {
     {
@@ -266,7 +298,7 @@ async fn attend(
             () = gone.notified() => return Some(()),
             _ = probes.tick() => {
                 let shared = shared.upgrade()?;
-                if shared.heard.ago() > DEAF {
+                if shared.heard.ago() > DEAF || shared.wires_lost.swap(false, Relaxed) {
                     return Some(());
                 }
                 let mut probe = redis::cmd("PUBLISH");

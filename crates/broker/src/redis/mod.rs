@@ -31,6 +31,8 @@ use crate::listeners::{Begun, Listeners, Then, Wanted};
 
 /// Calls that may wait for the connection.
 const CALLS_MAX: usize = 16_384;
+/// Channels that may wait to be asked for.
+const WIRES_MAX: usize = 65_536;
 /// How long a call may take in all.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long what was published before history was read may be on its way.
@@ -74,13 +76,17 @@ struct Shared {
     roll: Roll,
     is_reachable: AtomicBool,
     calls: mpsc::Sender<Call>,
-    wires: mpsc::UnboundedSender<Wire>,
+    wires: mpsc::Sender<Wire>,
+    /// There were more of them than may wait: all channels must be asked for again.
+    wires_lost: AtomicBool,
     heard: link::Heard,
 }
 
 /// What is asked of Redis, and who waits for the answer.
 struct Call {
     work: Work,
+    /// Calls with the same number keep their order.
+    lane: usize,
     answer: oneshot::Sender<Result<Value, BrokerError>>,
 }
 
@@ -103,7 +109,7 @@ impl Redis {
     /// The operating system gives no thread.
     pub fn start(target: Target, prefix: &str, id: NodeId, node: Arc<dyn Deliver>) -> std::io::Result<Self> {
         let (calls, called) = mpsc::channel(CALLS_MAX);
-        let (wires, wired) = mpsc::unbounded_channel();
+        let (wires, wired) = mpsc::channel(WIRES_MAX);
         let is_cluster = target.is_cluster();
         let shared = Arc::new(Shared {
             id,
@@ -116,6 +122,7 @@ impl Redis {
             is_reachable: AtomicBool::new(false),
             calls,
             wires,
+            wires_lost: AtomicBool::new(false),
             heard: link::Heard::default(),
         });
         link::start(Arc::downgrade(&shared), target, called, wired)?;
@@ -125,9 +132,9 @@ impl Redis {
 
 impl Shared {
     /// Asks Redis; takes effect in the order of calls.
-    fn call(&self, work: Work) -> Pending<Result<Value, BrokerError>> {
+    fn call(&self, lane: usize, work: Work) -> Pending<Result<Value, BrokerError>> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.calls.try_send(Call { work, answer });
+        let sent = self.calls.try_send(Call { work, lane, answer });
         Box::pin(async move {
             match sent {
                 Ok(()) => answered.await.unwrap_or(Err(BrokerError::NoAnswer)),
@@ -138,11 +145,16 @@ impl Shared {
     }
 
     fn command(&self, command: Cmd) -> Pending<Result<Value, BrokerError>> {
-        self.call(Work::Command(command))
+        self.call(0, Work::Command(command))
     }
 
-    fn script(&self, script: ScriptInvocation<'static>) -> Pending<Result<Value, BrokerError>> {
-        self.call(Work::Script(Box::new(script)))
+    /// Something that must happen at once, for a channel.
+    fn script(
+        &self,
+        channel: &str,
+        script: ScriptInvocation<'static>,
+    ) -> Pending<Result<Value, BrokerError>> {
+        self.call(lane(channel), Work::Script(Box::new(script)))
     }
 
     fn publish(&self, draft: &Draft, retention: Retention) -> Pending<Result<Position, BrokerError>> {
@@ -164,7 +176,7 @@ impl Shared {
             Some(key) => script.arg(key.as_str()).arg(digest(draft)),
             None => script.arg("").arg(""),
         };
-        let called = self.script(script);
+        let called = self.script(name, script);
         Box::pin(async move {
             let (epoch, offset): (String, i64) = read(called.await?)?;
             let epoch = Epoch::parse(&epoch).ok_or_else(|| not_ours("an epoch"))?;
@@ -180,7 +192,7 @@ impl Shared {
         script.arg(fresh_epoch()).arg(META_TTL_MS);
         script.arg(&range.from).arg(&range.to).arg(range.most);
         script.arg(i32::from(range.order == Order::NewestFirst));
-        let called = self.script(script);
+        let called = self.script(name, script);
         let name = name.clone();
         Box::pin(async move {
             let (epoch, offset, kept, entries): (String, u64, usize, Vec<Value>) = read(called.await?)?;
@@ -242,7 +254,7 @@ impl Shared {
             let mut script = RENEW.prepare_invoke();
             script.key(self.keys.meta(name)).key(self.keys.history(name)).key(self.keys.idempotency(name));
             script.arg(fresh_epoch()).arg(since.epoch.to_string()).arg(since.offset).arg(META_TTL_MS);
-            self.script(script).await?;
+            self.script(name, script).await?;
             (history, _) = self.read(name, &Range::of(Extent::Nothing)).await?;
             history.past = Past::Lost;
         } else if !reaches_back(Extent::After(since), at, kept) {
@@ -253,7 +265,7 @@ impl Shared {
 
     /// Someone begins to listen.
     fn listen(self: &Arc<Self>, name: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>> {
-        let ask = || drop(self.wires.send(Wire::Listen(name.clone())));
+        let ask = || self.wire(Wire::Listen(name.clone()));
         let waiting = match self.listeners.add(name, shard, ask) {
             Begun::Open => return Box::pin(std::future::ready(Ok(()))),
             Begun::Asked(waiting) | Begun::First(waiting) => waiting,
@@ -271,7 +283,13 @@ impl Shared {
     }
 
     fn ignore(&self, name: &ChannelName, shard: ShardId) {
-        self.listeners.remove(name, shard, || drop(self.wires.send(Wire::Ignore(name.clone()))));
+        self.listeners.remove(name, shard, || self.wire(Wire::Ignore(name.clone())));
+    }
+
+    fn wire(&self, wire: Wire) {
+        if self.wires.try_send(wire).is_err() {
+            self.wires_lost.store(true, Relaxed);
+        }
     }
 }
 
@@ -401,6 +419,10 @@ fn read<T: FromRedisValue>(value: Value) -> Result<T, BrokerError> {
 
 fn not_ours(what: &str) -> BrokerError {
     BrokerError::Refused(format!("{what} is not what this server writes; use another prefix"))
+}
+
+fn lane(channel: &str) -> usize {
+    channel.bytes().fold(0_usize, |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(byte)))
 }
 
 fn fresh_epoch() -> String {

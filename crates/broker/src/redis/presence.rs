@@ -46,7 +46,7 @@ impl Presence for Redis {
         }
         members.insert(member.client, (member.clone(), tell));
         // Still under the lock, so that joining and leaving keep their order.
-        let joining = shared.script(shared.joining(channel, &member, tell));
+        let joining = shared.script(channel, shared.joining(channel, &member, tell));
         Box::pin(async move { joining.await.map(drop) })
     }
 
@@ -57,7 +57,7 @@ impl Presence for Redis {
         if members.remove(&client).is_none() {
             return;
         }
-        drop(shared.script(shared.leaving(channel, &client.to_string(), &shared.id.to_string())));
+        drop(shared.script(channel, shared.leaving(channel, &client.to_string(), &shared.id.to_string())));
         if members.is_empty() {
             roll.remove(channel);
             let mut gone = redis::cmd("SREM");
@@ -70,7 +70,7 @@ impl Presence for Redis {
         let shared = &self.shared;
         let mut script = PRESENT.prepare_invoke();
         script.key(shared.keys.members(channel)).key(shared.keys.users(channel)).arg(limit);
-        let called = shared.script(script);
+        let called = shared.script(channel, script);
         Box::pin(async move {
             let (clients, users, entries): (usize, usize, Vec<Vec<u8>>) = read(called.await?)?;
             let members = entries.iter().map(|entry| Ok(Arc::new(member(entry)?)));
@@ -114,7 +114,7 @@ impl Shared {
         let mut script = BEAT.prepare_invoke();
         script.key(self.keys.nodes()).key(self.keys.era());
         script.arg(self.id.to_string()).arg(LEASE_MS).arg(super::fresh_epoch());
-        let (known, current, dead): (u8, String, Vec<String>) = read(self.script(script).await?)?;
+        let (known, current, dead): (u8, String, Vec<String>) = read(self.script("", script).await?)?;
         let before = era.replace(current);
         let is_same_life = before == *era;
         if before.is_some() && (known == 0 || !is_same_life) {
@@ -140,7 +140,7 @@ impl Shared {
             drop(self.command(here));
             // It may have left meanwhile.
             if self.roll.lock().get(&channel).is_some_and(|members| members.contains_key(&member.client)) {
-                self.script(self.joining(&channel, &member, hears(tell))).await?;
+                self.script(&channel, self.joining(&channel, &member, hears(tell))).await?;
             }
         }
         Ok(())
@@ -171,7 +171,7 @@ impl Shared {
             }
             for name in channels {
                 if let Ok(channel) = ChannelName::parse(&name) {
-                    self.script(self.leaving(&channel, "", dead)).await?;
+                    self.script(&channel, self.leaving(&channel, "", dead)).await?;
                 }
                 let mut done = redis::cmd("SREM");
                 done.arg(&place).arg(&name);
