@@ -9,8 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use duplex_broker::Memory;
-use duplex_core::{Backend, ShardId};
+use duplex_core::{Backend, NodeId, ShardId};
 use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
 use duplex_transport::{Acceptor, BUSY, TOO_MANY, turn_away, websocket};
 use tokio::runtime::{Builder, LocalOptions};
@@ -18,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
 use crate::authority::{Authority, Credentials, Gate};
+use crate::carrier::Carrier;
 use crate::config::{Change, changes};
 use crate::doors::{
     self, Caller, Engines, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
@@ -65,6 +65,12 @@ pub enum StartError {
         /// What the operating system said.
         error: io::Error,
     },
+    /// It does not answer, and the options say not to wait for it.
+    #[error(
+        "broker.url: the broker cannot be reached; start it, name the right one, or set broker.at_start to \
+         \"wait\""
+    )]
+    Broker,
     /// The operating system gives no more threads or event queues.
     #[error("cannot start a thread or its event loop: {0}")]
     System(#[from] io::Error),
@@ -107,7 +113,7 @@ struct Worker {
 #[derive(Clone)]
 struct Parts {
     node: Arc<Node>,
-    broker: Arc<Memory>,
+    carrier: Carrier,
     authority: Arc<Authority>,
     backend: Arc<dyn Backend>,
     places: Arc<Places>,
@@ -144,17 +150,17 @@ impl Server {
         tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let (parts, errands) = Parts::new(&options, credentials, around, live_now, stage_now.clone());
+        let (parts, errands) = Parts::new(&options, credentials, around, live_now, stage_now.clone())?;
         let (mut threads, mut workers) = (Vec::new(), Vec::new());
         for (id, errands) in parts.node.shards().zip(errands) {
             let (thread, worker) = start_shard(id, parts.clone(), errands)?;
             threads.push(thread);
             workers.push(worker);
         }
-        let Parts { node, authority, places, ready, broker, .. } = parts;
+        let Parts { node, authority, places, ready, carrier, .. } = parts;
         let counted = Arc::clone(&places);
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
-            runtime.block_on(accept(acceptor, workers, counted, &broker, stage_now));
+            runtime.block_on(accept(acceptor, workers, counted, &carrier, stage_now));
         })?);
         ready.store(true, Relaxed);
         let (mode, options) = (options.mode, Mutex::new(options));
@@ -253,14 +259,14 @@ impl Parts {
         around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
         live: watch::Receiver<Arc<Live>>,
         stage: watch::Receiver<Stage>,
-    ) -> (Self, Vec<mpsc::Receiver<Errand>>) {
+    ) -> Result<(Self, Vec<mpsc::Receiver<Errand>>), StartError> {
         let node = Arc::new(Node::new(options.shards, doors::encodings(), options.settings.inbox_bytes));
         let (errands, waiting): (Vec<_>, _) =
             node.shards().map(|_| mpsc::channel(WAITING_ERRANDS_MAX)).unzip();
         let authority = Arc::new(Authority::new(credentials, options));
         let parts = Self {
             backend: around(Arc::new(Gate(Arc::clone(&authority)))),
-            broker: Arc::new(Memory::new(options.capacity, node.clone())),
+            carrier: Carrier::start(options, new_node_id(), node.clone())?,
             node,
             authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
@@ -271,15 +277,15 @@ impl Parts {
             live,
             stage,
         };
-        (parts, waiting)
+        Ok((parts, waiting))
     }
 
     fn site(&self, id: ShardId, taken: Arc<AtomicUsize>) -> Rc<Site> {
         let live = Arc::clone(&self.live.borrow());
         let ground = Ground {
             node: Arc::clone(&self.node),
-            broker: self.broker.clone(),
-            presence: self.broker.clone(),
+            broker: Arc::clone(&self.carrier.broker),
+            presence: Arc::clone(&self.carrier.presence),
             backend: Arc::clone(&self.backend),
         };
         let shard = Shard::new(id, ground.clone(), live.settings, Arc::clone(&live.namespaces));
@@ -294,6 +300,7 @@ impl Parts {
             sockets: websocket::Shared::new(live.sockets),
             live: std::cell::RefCell::new(live),
             ready: Arc::clone(&self.ready),
+            carrier: self.carrier.clone(),
             taken,
             sessions: Rc::<Registry>::default(),
             engines: Rc::<Engines>::default(),
@@ -303,6 +310,12 @@ impl Parts {
             errands: Arc::clone(&self.errands),
         })
     }
+}
+
+fn new_node_id() -> NodeId {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).expect("the operating system gives random bytes");
+    NodeId::from_random(random)
 }
 
 /// Starts the thread of a shard; returns when its event loop is there.
@@ -336,7 +349,7 @@ async fn accept(
     acceptor: Acceptor,
     workers: Vec<Worker>,
     places: Arc<Places>,
-    broker: &Memory,
+    carrier: &Carrier,
     mut stage: watch::Receiver<Stage>,
 ) {
     let take = async |mut stream: TcpStream, peer: SocketAddr| {
@@ -354,7 +367,7 @@ async fn accept(
         let mut sweeps = interval(SWEEP);
         loop {
             sweeps.tick().await;
-            broker.sweep(unix_ms());
+            carrier.sweep(unix_ms());
             places.sweep(unix_ms());
         }
     };

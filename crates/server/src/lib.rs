@@ -17,6 +17,7 @@ mod options;
 pub mod config;
 pub mod auth;
 mod assemble;
+mod carrier;
 mod live;
 mod drain;
 mod rules;
@@ -40,10 +41,11 @@ pub mod backend {
     };
 }
 
+pub use duplex_broker::{Target, TargetError};
 pub use guard::{Origin, OriginError};
 pub use hubs::{Hub, HubError};
 pub use options::{
-    Auth, ConnectionRecovery, Connections, Drain, Mode, Namespace, Options, Slow, SocketIo, Timeouts,
-    Version2,
+    AtStart, Auth, BrokerOptions, BrokerPlace, ConnectionRecovery, Connections, Drain, Mode, Namespace,
+    Options, Slow, SocketIo, Timeouts, Version2,
 };
 pub use places::Refused;

@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use duplex_broker::Capacity;
+use duplex_broker::{Capacity, Target, TargetError};
 use duplex_core::Rate;
 use duplex_engine::{Allow, Overload, Policy, Settings, Visibility, Who};
 use duplex_transport::{SocketOptions, websocket};
@@ -37,8 +37,10 @@ pub struct Options {
     pub retained_bytes: usize,
     /// Limits and times of sessions.
     pub settings: Settings,
-    /// How much all histories together may take.
+    /// How much all histories together may take, if they are in this process.
     pub capacity: Capacity,
+    /// What carries publications between nodes, and keeps history.
+    pub broker: BrokerOptions,
     /// What is allowed and kept in the channels of each namespace. `default` is for channels without one.
     pub namespaces: BTreeMap<String, Namespace>,
     /// Which tokens and keys are believed.
@@ -64,6 +66,63 @@ pub enum Mode {
     Dev,
     /// To those who show a token or key, for what it allows.
     Closed,
+}
+
+/// What carries publications between nodes, and keeps history.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Where it is. Default: in this process, for a single node.
+    pub place: BrokerPlace,
+    /// What all that is kept in a broker of several applications begins with. Default `duplex`.
+    pub prefix: String,
+    /// What happens when it cannot be reached at the start. Default: the server waits for it.
+    pub at_start: AtStart,
+}
+
+/// Where the broker is.
+#[derive(Debug, Clone, Default)]
+#[allow(missing_docs)]
+pub enum BrokerPlace {
+    /// In this process: for a single node.
+    #[default]
+    Memory,
+    /// A Redis, and the URL that was given for it.
+    Redis(Box<Target>, String),
+}
+
+impl BrokerPlace {
+    /// Reads a URL; the word `memory` is for this process.
+    ///
+    /// # Errors
+    /// It names no broker.
+    pub fn parse(url: &str) -> Result<Self, TargetError> {
+        match url {
+            "memory" => Ok(Self::Memory),
+            url => Ok(Self::Redis(Box::new(Target::parse(url)?), url.to_owned())),
+        }
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        match self {
+            Self::Memory => "memory",
+            Self::Redis(_, url) => url,
+        }
+    }
+}
+
+/// What happens when the broker cannot be reached at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtStart {
+    /// The server starts, is not ready, and waits for it.
+    Wait,
+    /// The server does not start.
+    Exit,
+}
+
+impl Default for BrokerOptions {
+    fn default() -> Self {
+        Self { place: BrokerPlace::Memory, prefix: "duplex".to_owned(), at_start: AtStart::Wait }
+    }
 }
 
 /// How many may connect.
@@ -259,6 +318,7 @@ impl Default for Options {
             retained_bytes: 64 << 10,
             settings: Settings::default(),
             capacity: Capacity::default(),
+            broker: BrokerOptions::default(),
             namespaces: BTreeMap::from([("default".to_owned(), Namespace::default())]),
             auth: Auth::default(),
             inflated_bytes_per_second: 16 << 20,

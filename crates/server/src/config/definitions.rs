@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use duplex_core::{Rate, ShardSet};
 
-use super::fields::{Choice, list, optional, show_optional};
+use super::fields::{Choice, list, optional, prefix, show_optional};
 use super::units::{Number, Unit};
 use crate::auth::{Issuer, Secret};
+use crate::options::BrokerPlace;
 use crate::{Namespace, Options};
 
 /// One option of a `T`: all there is to say about it.
@@ -325,6 +326,34 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
         "Where clients of SignalR connect. At a path with a namespace, channels have their names without it, see docs/signalr.md."),
     number!(AtOnce "presence.members_max", Count 1..=100_000, settings.members_listed,
         "Members listed in an answer about presence. The counts are always of all."),
+    Definition {
+        path: "broker.url",
+        live: Live::AfterRestart,
+        doc: "What carries publications between nodes and keeps history and presence. `memory` is for a single node and needs nothing. Nodes with the same Redis (6 or later, or Valkey) are one cluster, see docs/brokers.md.",
+        field: Field::Secret {
+            form: "`memory`, `redis://HOST:PORT/DB`, `redis+sentinel://HOST:PORT,HOST:PORT/MASTER` or `redis+cluster://HOST:PORT,HOST:PORT`; a user and password as `USER:PASSWORD@` before the first host",
+            set: |options, text| {
+                options.broker.place = BrokerPlace::parse(text).map_err(|error| error.to_string())?;
+                Ok(())
+            },
+            bytes: |options| options.broker.place.url().as_bytes().to_vec(),
+        },
+    },
+    Definition {
+        path: "broker.prefix",
+        live: Live::AfterRestart,
+        doc: "What everything begins with that is kept in the broker: another for each application that shares it.",
+        field: Field::Text {
+            form: "1 to 64 letters, digits, `-`, `_` or `.`",
+            set: |options, text| {
+                options.broker.prefix = prefix(text)?;
+                Ok(())
+            },
+            show: |options| options.broker.prefix.clone(),
+        },
+    },
+    choice!(AfterRestart "broker.at_start", "`wait` or `exit`", broker.at_start,
+        "What happens when the broker cannot be reached at the start: with `wait` the server listens, `/readyz` says 503, and it goes on when the broker is there; with `exit` it does not start."),
     number!(AfterRestart "history.bytes_max", Bytes 1_048_576..=1_099_511_627_776, capacity.bytes,
         "Memory of all histories together. Beyond it, what would be the first to expire goes first."),
     number!(AfterRestart "history.channels_max", Count 1..=1_000_000_000, capacity.channels,

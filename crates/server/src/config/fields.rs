@@ -5,7 +5,7 @@ use std::fmt::Display;
 use duplex_engine::{Deflate, Recovery, UserLimited, Visibility, Who};
 
 use crate::auth::{Anonymous, Expiry, PrivateAddresses};
-use crate::options::{ConnectionRecovery, Mode, Slow, Version2};
+use crate::options::{AtStart, ConnectionRecovery, Mode, Slow, Version2};
 
 /// A value that is one of a few words.
 pub(crate) trait Choice: Sized + Copy + PartialEq + 'static {
@@ -75,12 +75,25 @@ impl Choice for Expiry {
     const WORDS: &'static [(&'static str, Self)] = &[("true", Self::Required), ("false", Self::Optional)];
 }
 
+impl Choice for AtStart {
+    const WORDS: &'static [(&'static str, Self)] = &[("wait", Self::Wait), ("exit", Self::Exit)];
+}
+
 impl Choice for Anonymous {
     const WORDS: &'static [(&'static str, Self)] = &[("true", Self::Allowed), ("false", Self::Refused)];
 }
 
 impl Choice for PrivateAddresses {
     const WORDS: &'static [(&'static str, Self)] = &[("true", Self::Allowed), ("false", Self::Refused)];
+}
+
+/// What the names of everything in a broker begin with.
+pub(crate) fn prefix(text: &str) -> Result<String, String> {
+    let is_right = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    match (1..=64).contains(&text.len()) && text.chars().all(is_right) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("{text:?} is not 1 to 64 letters, digits, '-', '_' or '.'")),
+    }
 }
 
 /// An optional value; empty text is none.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
-use duplex_core::{EncodingId, ErrorCode, Identity, Refusal, ShardId, Spent};
+use duplex_core::{EncodingId, ErrorCode, Health, Identity, Refusal, ShardId, Spent};
 use duplex_engine::{Encoding, Ground, Pieces, Shard, unix_ms};
 use duplex_protocol::native::Form;
 use duplex_transport::http::{self as transport, Afterwards, Body, Reply, text};
@@ -30,6 +30,7 @@ use tokio::sync::mpsc;
 
 use crate::api::Endpoint;
 use crate::authority::Authority;
+use crate::carrier::Carrier;
 use crate::guard::Visitor;
 use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
@@ -98,6 +99,7 @@ pub(crate) struct Site {
     pub sockets: Rc<websocket::Shared>,
     pub live: RefCell<Arc<Live>>,
     pub ready: Arc<AtomicBool>,
+    pub carrier: Carrier,
     /// Connections this shard has or will have.
     pub taken: Arc<AtomicUsize>,
     /// Sessions here that may change their transport.
@@ -332,14 +334,24 @@ async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
         "/" if read => page::index(),
         "/duplex.js" if read => page::script(),
         "/duplex.mjs" if read => page::module(),
-        "/healthz" if read => text(StatusCode::OK, "ok\n"),
-        "/readyz" if read && site.ready.load(Relaxed) => text(StatusCode::OK, "ready\n"),
-        "/readyz" if read => {
-            text(StatusCode::SERVICE_UNAVAILABLE, "not ready: the server is shutting down\n")
-        }
+        "/healthz" if read => match site.carrier.health() {
+            Health::Reachable => text(StatusCode::OK, "ok\n"),
+            Health::Unreachable => text(StatusCode::OK, "degraded: the broker cannot be reached\n"),
+        },
+        "/readyz" if read => readiness(site),
         "/" | "/duplex.js" | "/duplex.mjs" | "/sse" | "/healthz" | "/readyz" => not_allowed("GET"),
         _ => text(StatusCode::NOT_FOUND, WHERE),
     })
+}
+
+/// Whether clients should be sent here.
+fn readiness(site: &Site) -> Response<Body> {
+    let why_not = match (site.ready.load(Relaxed), site.carrier.health()) {
+        (true, Health::Reachable) => return text(StatusCode::OK, "ready\n"),
+        (true, Health::Unreachable) => "not ready: the broker cannot be reached\n",
+        (false, _) => "not ready: the server is shutting down\n",
+    };
+    text(StatusCode::SERVICE_UNAVAILABLE, why_not)
 }
 
 /// What is spoken over Engine.IO at a path.
