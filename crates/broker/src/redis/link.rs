@@ -94,6 +94,7 @@ async fn carry_calls(shared: &Weak<Shared>, target: &Target, mut calls: mpsc::Re
             Ok(Ok(connection)) => {
                 let Some(strong) = shared.upgrade() else { return };
                 strong.is_reachable.store(true, Relaxed);
+                strong.connected.notify_one();
                 drop(strong);
                 tracing::info!("connected to Redis");
                 pause = Pause::START;

@@ -20,7 +20,7 @@ use duplex_core::{
     ShardId,
 };
 use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, Value};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub use self::target::{Target, TargetError};
 
@@ -75,6 +75,8 @@ struct Shared {
     node: Arc<dyn Deliver>,
     roll: Roll,
     is_reachable: AtomicBool,
+    /// There is a connection that was not there before.
+    connected: Notify,
     calls: mpsc::Sender<Call>,
     wires: mpsc::Sender<Wire>,
     /// There were more of them than may wait: all channels must be asked for again.
@@ -120,6 +122,7 @@ impl Redis {
             node,
             roll: Roll::default(),
             is_reachable: AtomicBool::new(false),
+            connected: Notify::new(),
             calls,
             wires,
             wires_lost: AtomicBool::new(false),

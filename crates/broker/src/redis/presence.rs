@@ -206,7 +206,7 @@ pub(super) async fn beat(shared: &Weak<Shared>) {
                 tracing::debug!(%error, "cannot keep presence for longer now");
             }
         }
-        drop(shared);
-        tokio::time::sleep(BEAT_EVERY).await;
+        // At once where this node may not be known yet.
+        drop(tokio::time::timeout(BEAT_EVERY, shared.connected.notified()).await);
     }
 }
