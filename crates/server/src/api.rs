@@ -3,13 +3,14 @@
 mod request;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use duplex_core::{
-    BrokerError, ChannelName, CloseReason, Draft, ErrorCode, Extent, NameError, Past, Position, Refusal,
-    UserId,
+    BrokerError, ChannelName, CloseReason, Draft, ErrorCode, Extent, NameError, NodeId, Past, Position,
+    Refusal, UserId,
 };
-use duplex_engine::{Whom, code, unix_ms, unrecoverable, within_page};
+use duplex_engine::{Node, Whom, code, unix_ms, unrecoverable, within_page};
 use duplex_protocol::{
     HistoryRequest, PublicationError, Publish, PublishRequest, attendance, history, present,
 };
@@ -17,8 +18,12 @@ use duplex_transport::http::{Body, BodyError, content, read_body};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
+use crate::authority::Authority;
+use crate::cluster::Gathered;
 use crate::doors::{Caller, Site};
+use crate::places::Places;
 
 /// What a backend can ask for: the last part of the path. See `docs/protocol.md`.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +56,31 @@ impl Endpoint {
             "revoke" => Some(Self::Revoke),
             "info" => Some(Self::Info),
             _ => None,
+        }
+    }
+
+    /// Its name in the path.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Publish => "publish",
+            Self::History => "history",
+            Self::Presence => "presence",
+            Self::PresenceStats => "presence_stats",
+            Self::Request => "request",
+            Self::Revoke => "revoke",
+            Self::Info => "info",
+        }
+    }
+
+    /// What this node alone answers; only for what is asked of all nodes.
+    pub async fn of_this_node(self, station: &Station, body: &[u8]) -> Result<Vec<u8>, Failure> {
+        match self {
+            Self::Request => Ok(json(&request::ask(station, &parse(body)?).await?)),
+            Self::Revoke => revoke(station, parse(body)?).map(|()| b"{}".to_vec()),
+            Self::Info => Ok(json(&info(station))),
+            Self::Publish | Self::History | Self::Presence | Self::PresenceStats => {
+                Err(Failure::bad("one node answers this for all"))
+            }
         }
     }
 
@@ -95,9 +125,18 @@ impl Endpoint {
                 let read = site.ground.presence.present(&channel, 0).await?;
                 Ok(attendance(&channel, read.attendance))
             }
-            Self::Request => request::ask(site, parse(&body)?).await,
-            Self::Revoke => revoke(site, parse(&body)?),
-            Self::Info => Ok(info(site)),
+            Self::Request => request::ask_all(site, &body).await,
+            Self::Revoke => {
+                revoke(&site.station, parse(&body)?)?;
+                let others = site.talk.gather(self, &body, Duration::ZERO).await;
+                Ok(json(&Everywhere::of(site, &others)))
+            }
+            Self::Info => {
+                let others = site.talk.gather(self, b"", Duration::ZERO).await;
+                let everywhere = Everywhere::of(site, &others);
+                let peers = others.answers.into_iter().map(|(id, answer)| Peer::new(id, answer)).collect();
+                Ok(json(&InfoOfAll { info: info(&site.station), everywhere, peers }))
+            }
         }
     }
 }
@@ -165,39 +204,96 @@ async fn read_history(site: &Site, request: HistoryRequest<'_>) -> Result<Vec<u8
     }
 }
 
+/// What a node can do for a backend without the others, on any of its threads.
+#[derive(Clone)]
+pub(crate) struct Station {
+    pub node: Arc<Node>,
+    pub authority: Arc<Authority>,
+    pub places: Arc<Places>,
+}
+
+/// On how many nodes something was done, where there are several.
+#[derive(Default, Serialize)]
+struct Everywhere {
+    /// This node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+    /// Those that have done it, this one among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes: Option<usize>,
+    /// Those that have not answered in time.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    silent: Vec<String>,
+}
+
+impl Everywhere {
+    fn of(site: &Site, others: &Gathered) -> Self {
+        if others.answers.is_empty() && others.silent.is_empty() {
+            return Self::default();
+        }
+        Self {
+            node: Some(site.talk.nodes().own().to_string()),
+            nodes: Some(others.answers.len() + 1),
+            silent: others.silent.iter().map(NodeId::to_string).collect(),
+        }
+    }
+}
+
 /// No token of the user, or not this token, is believed any more; who is connected with one is sent away.
-fn revoke(site: &Site, request: RevokeRequest) -> Result<Vec<u8>, Failure> {
+fn revoke(station: &Station, request: RevokeRequest) -> Result<(), Failure> {
     let now_ms = unix_ms();
     let whom = match (request.user, request.token) {
         (Some(user), None) => {
             let user = UserId::parse(&user).map_err(|error| Failure::bad(format_args!("user: {error}")))?;
-            site.authority.revoke_user(&user, now_ms).map_err(Failure::full)?;
+            station.authority.revoke_user(&user, now_ms).map_err(Failure::full)?;
             Whom::UserUntil(user, now_ms)
         }
         (None, Some(token)) => {
-            site.authority.revoke_token(&token, now_ms).map_err(Failure::full)?;
+            station.authority.revoke_token(&token, now_ms).map_err(Failure::full)?;
             Whom::Token(token.into())
         }
         _ => return Err(Failure::bad("give either user or token, which is a token's jti")),
     };
-    site.ground.node.close(&whom, &CloseReason::REVOKED).map_err(Failure::full)?;
-    Ok(b"{}".to_vec())
+    station.node.close(&whom, &CloseReason::REVOKED).map_err(Failure::full)
 }
 
 /// How much there is of everything, and how much was refused.
-fn info(site: &Site) -> Vec<u8> {
-    let gauges = site.ground.node.gauges();
+fn info(station: &Station) -> Info {
+    let gauges = station.node.gauges();
     let closed = CloseReason::ALL.iter().map(|reason| (reason.code.to_string(), gauges.closed(reason)));
-    json(&Info {
+    Info {
         version: env!("CARGO_PKG_VERSION"),
-        connections: site.places.connections(),
+        connections: station.places.connections(),
         sessions: gauges.sessions(),
         subscriptions: gauges.subscriptions(),
         outbox_bytes: gauges.outbox_bytes(),
         thinned_out: gauges.thinned_out(),
         closed: closed.filter(|(_, count)| *count > 0).collect(),
-        refused: site.places.refused().counts().into_iter().collect(),
-    })
+        refused: station.places.refused().counts().into_iter().collect(),
+    }
+}
+
+#[derive(Serialize)]
+struct InfoOfAll {
+    #[serde(flatten)]
+    info: Info,
+    #[serde(flatten)]
+    everywhere: Everywhere,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    peers: Vec<Peer>,
+}
+
+/// What another node says about itself.
+#[derive(Serialize)]
+struct Peer {
+    node: String,
+    info: Box<RawValue>,
+}
+
+impl Peer {
+    fn new(id: NodeId, info: Box<RawValue>) -> Self {
+        Self { node: id.to_string(), info }
+    }
 }
 
 #[derive(Serialize)]
@@ -232,7 +328,7 @@ struct RevokeRequest {
 }
 
 /// Why nothing was done.
-struct Failure {
+pub(crate) struct Failure {
     status: StatusCode,
     refusal: Refusal,
 }

@@ -9,15 +9,17 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
-use duplex_core::{Backend, NodeId, ShardId};
+use duplex_core::{Backend, ShardId};
 use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
 use duplex_transport::{Acceptor, BUSY, TOO_MANY, turn_away, websocket};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
 
+use crate::api::Station;
 use crate::authority::{Authority, Credentials, Gate};
 use crate::carrier::Carrier;
+use crate::cluster::{Inlet, Nodes, Notes, Talk, listen, new_node};
 use crate::config::{Change, changes};
 use crate::doors::{
     self, Caller, Engines, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
@@ -114,6 +116,7 @@ struct Worker {
 struct Parts {
     node: Arc<Node>,
     carrier: Carrier,
+    talk: Arc<Talk>,
     authority: Arc<Authority>,
     backend: Arc<dyn Backend>,
     places: Arc<Places>,
@@ -150,17 +153,25 @@ impl Server {
         tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let (parts, errands) = Parts::new(&options, credentials, around, live_now, stage_now.clone())?;
+        let (parts, errands, notes) = Parts::new(&options, credentials, around, live_now, stage_now.clone())?;
         let (mut threads, mut workers) = (Vec::new(), Vec::new());
         for (id, errands) in parts.node.shards().zip(errands) {
             let (thread, worker) = start_shard(id, parts.clone(), errands)?;
             threads.push(thread);
             workers.push(worker);
         }
-        let Parts { node, authority, places, ready, carrier, .. } = parts;
+        let talking = listen(Arc::clone(&parts.talk), notes, parts.station());
+        let Parts { node, authority, places, ready, carrier, stage: mut stages, .. } = parts;
         let counted = Arc::clone(&places);
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
-            runtime.block_on(accept(acceptor, workers, counted, &carrier, stage_now));
+            runtime.block_on(async {
+                // Nodes talk until the last client has left.
+                let over = stages.wait_for(|stage| *stage == Stage::Over);
+                let talking = async {
+                    tokio::select! { () = talking => {}, _ = over => {} }
+                };
+                tokio::join!(accept(acceptor, workers, counted, &carrier, stage_now), talking);
+            });
         })?);
         ready.store(true, Relaxed);
         let (mode, options) = (options.mode, Mutex::new(options));
@@ -259,14 +270,18 @@ impl Parts {
         around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
         live: watch::Receiver<Arc<Live>>,
         stage: watch::Receiver<Stage>,
-    ) -> Result<(Self, Vec<mpsc::Receiver<Errand>>), StartError> {
+    ) -> Result<(Self, Vec<mpsc::Receiver<Errand>>, Notes), StartError> {
+        let nodes = Arc::new(Nodes::new(new_node()));
         let node = Arc::new(Node::new(options.shards, doors::encodings(), options.settings.inbox_bytes));
         let (errands, waiting): (Vec<_>, _) =
             node.shards().map(|_| mpsc::channel(WAITING_ERRANDS_MAX)).unzip();
         let authority = Arc::new(Authority::new(credentials, options));
+        let (inlet, notes) = Inlet::new(Arc::clone(&node));
+        let carrier = Carrier::start(options, nodes.own(), Arc::new(inlet))?;
         let parts = Self {
             backend: around(Arc::new(Gate(Arc::clone(&authority)))),
-            carrier: Carrier::start(options, new_node_id(), node.clone())?,
+            talk: Arc::new(Talk::new(nodes, carrier.cluster.clone(), None)),
+            carrier,
             node,
             authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
@@ -277,7 +292,15 @@ impl Parts {
             live,
             stage,
         };
-        Ok((parts, waiting))
+        Ok((parts, waiting, notes))
+    }
+
+    fn station(&self) -> Station {
+        Station {
+            node: Arc::clone(&self.node),
+            authority: Arc::clone(&self.authority),
+            places: Arc::clone(&self.places),
+        }
     }
 
     fn site(&self, id: ShardId, taken: Arc<AtomicUsize>) -> Rc<Site> {
@@ -301,6 +324,8 @@ impl Parts {
             live: std::cell::RefCell::new(live),
             ready: Arc::clone(&self.ready),
             carrier: self.carrier.clone(),
+            station: self.station(),
+            talk: Arc::clone(&self.talk),
             taken,
             sessions: Rc::<Registry>::default(),
             engines: Rc::<Engines>::default(),
@@ -310,12 +335,6 @@ impl Parts {
             errands: Arc::clone(&self.errands),
         })
     }
-}
-
-fn new_node_id() -> NodeId {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).expect("the operating system gives random bytes");
-    NodeId::from_random(random)
 }
 
 /// Starts the thread of a shard; returns when its event loop is there.

@@ -6,7 +6,9 @@ use duplex_core::{Backend, Call, ChannelName, ErrorCode, Identity, Pending, Refu
 use duplex_engine::unix_ms;
 
 use crate::Options;
-use crate::auth::{Anonymous, ApiKeys, AuthOptions, PublicKey, Revocations, RevocationsFull, Verifier};
+use crate::auth::{
+    Anonymous, ApiKeys, AuthOptions, PublicKey, Revocations, RevocationsFull, Revoked, Verifier,
+};
 use crate::options::{Auth, Mode};
 
 /// What is believed now, and what no longer is. All shards share it.
@@ -112,6 +114,18 @@ impl Authority {
     /// The token with this `jti` is not believed any more, for as long as any token may be good.
     pub fn revoke_token(&self, token: &str, now_ms: u64) -> Result<(), RevocationsFull> {
         self.revocations.revoke_token(token, u64::MAX, now_ms)
+    }
+
+    /// All that is revoked.
+    pub fn revoked(&self) -> Revoked {
+        self.revocations.all()
+    }
+
+    /// What another node has revoked is not believed here, either.
+    pub fn revoke_all(&self, revoked: &Revoked, now_ms: u64) {
+        if let Err(error) = self.revocations.add(revoked, now_ms) {
+            tracing::error!(%error, "what another node has revoked is still believed here");
+        }
     }
 
     /// Who a client is, if it is not revoked.

@@ -18,6 +18,7 @@ pub mod config;
 pub mod auth;
 mod assemble;
 mod carrier;
+mod cluster;
 mod live;
 mod drain;
 mod rules;

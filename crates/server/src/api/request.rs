@@ -9,7 +9,7 @@ use duplex_protocol::question;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Failure, json, unacceptable};
+use super::{Endpoint, Everywhere, Failure, Station, json, parse, unacceptable};
 use crate::doors::Site;
 
 /// How long answers are waited for, if the request does not say.
@@ -63,19 +63,43 @@ impl AskRequest<'_> {
     }
 }
 
-/// Asks clients and answers with what they have answered until all have, or until time is over.
-pub(super) async fn ask(site: &Site, request: AskRequest<'_>) -> Result<Vec<u8>, Failure> {
+/// Asks the clients of all nodes, and answers with what they have answered until all have, or until time is over.
+pub(super) async fn ask_all(site: &Site, body: &[u8]) -> Result<Vec<u8>, Failure> {
+    let request: AskRequest<'_> = parse(body)?;
+    let asking = ask(&site.station, &request);
+    let (here, others) = tokio::join!(asking, site.talk.gather(Endpoint::Request, body, request.timeout()?));
+    let mut all = here?;
+    for (_, answer) in &others.answers {
+        let Ok(there) = serde_json::from_str::<Answers>(answer.get()) else { continue };
+        all.expected += there.expected;
+        all.received += there.received;
+        all.replies.extend(there.replies);
+    }
+    Ok(json(&AnswersOfAll { answers: all, everywhere: Everywhere::of(site, &others) }))
+}
+
+/// Asks the clients of this node.
+pub(super) async fn ask(station: &Station, request: &AskRequest<'_>) -> Result<Answers, Failure> {
     let (whom, timeout) = (request.addressee()?, request.timeout()?);
     let question = question(&request.event, request.data, request.args).map_err(unacceptable)?;
-    let outcome = site.ground.node.ask(whom, question, timeout).await.map_err(Failure::full)?;
-    Ok(json(&Answers::from(&outcome)))
+    let outcome = station.node.ask(whom, question, timeout).await.map_err(Failure::full)?;
+    Ok(Answers::from(&outcome))
+}
+
+/// What clients of one node or of all have answered.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Answers {
+    expected: usize,
+    received: usize,
+    replies: Vec<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
-struct Answers<'a> {
-    expected: usize,
-    received: usize,
-    replies: Vec<Answer<'a>>,
+struct AnswersOfAll {
+    #[serde(flatten)]
+    answers: Answers,
+    #[serde(flatten)]
+    everywhere: Everywhere,
 }
 
 #[derive(Serialize)]
@@ -89,15 +113,21 @@ struct Answer<'a> {
     error: Option<&'a str>,
 }
 
-impl<'a> From<&'a Outcome> for Answers<'a> {
-    fn from(outcome: &'a Outcome) -> Self {
-        let answer = |reply: &'a Reply| Answer {
+impl<'a> Answer<'a> {
+    fn of(reply: &'a Reply) -> Self {
+        Self {
             client: reply.client.to_string(),
             user: reply.user.as_deref(),
             args: reply.answer.as_ref().ok().and_then(|args| serde_json::from_str(args.as_str()).ok()),
             error: reply.answer.as_ref().err().map(String::as_str),
-        };
-        let replies = outcome.replies.iter().map(answer).collect();
-        Self { expected: outcome.expected, received: outcome.received, replies }
+        }
+    }
+}
+
+impl From<&Outcome> for Answers {
+    fn from(outcome: &Outcome) -> Self {
+        let raw = |reply| serde_json::value::to_raw_value(&Answer::of(reply));
+        let replies = outcome.replies.iter().map(|reply| raw(reply).expect("strings always serialize"));
+        Self { expected: outcome.expected, received: outcome.received, replies: replies.collect() }
     }
 }

@@ -27,5 +27,5 @@ pub use error::{AuthError, KeyError};
 pub use mint::mint;
 pub use options::{Anonymous, AuthOptions, Expiry, Issuer, PublicKey, Secret};
 pub use outbound::PrivateAddresses;
-pub use revocations::{Revocations, RevocationsFull};
+pub use revocations::{Revocations, RevocationsFull, Revoked};
 pub use verifier::Verifier;

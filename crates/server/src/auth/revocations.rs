@@ -3,6 +3,7 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use duplex_core::{Identity, UserId};
+use serde::{Deserialize, Serialize};
 
 /// Most users and tokens together. Each takes about 100 bytes.
 const ENTRIES_MAX: usize = 100_000;
@@ -87,6 +88,56 @@ impl Revocations {
     }
 }
 
+/// Users and tokens that are revoked, as nodes tell each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revoked {
+    /// A user, up to which second its tokens are refused, and until when.
+    users: Vec<(String, u64, u64)>,
+    /// A token's `jti`, and until when it is refused.
+    tokens: Vec<(String, u64)>,
+}
+
+impl Revoked {
+    /// The same in portions of at most `size`.
+    pub fn portions(&self, size: usize) -> impl Iterator<Item = Self> {
+        let users = self.users.chunks(size).map(|some| Self { users: some.to_vec(), ..Self::default() });
+        users.chain(self.tokens.chunks(size).map(|some| Self { tokens: some.to_vec(), ..Self::default() }))
+    }
+}
+
+impl Revocations {
+    /// All that is revoked.
+    pub fn all(&self) -> Revoked {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let users =
+            entries.users.iter().map(|(user, revoked)| (user.to_string(), revoked.second, revoked.until_ms));
+        let tokens = entries.tokens.iter().map(|(token, until_ms)| (token.to_string(), *until_ms));
+        Revoked { users: users.collect(), tokens: tokens.collect() }
+    }
+
+    /// What another node has revoked is revoked here, too.
+    ///
+    /// # Errors
+    /// 100,000 users and tokens are revoked.
+    pub fn add(&self, revoked: &Revoked, now_ms: u64) -> Result<(), RevocationsFull> {
+        for (name, second, until_ms) in &revoked.users {
+            let Ok(user) = UserId::parse(name) else { continue };
+            let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
+            let known = entries.users.get(&user).copied();
+            if known.is_none() {
+                entries.make_room(self.entries_max, now_ms)?;
+            }
+            let known = known.unwrap_or(RevokedUser { second: 0, until_ms: 0 });
+            let both = RevokedUser {
+                second: known.second.max(*second),
+                until_ms: known.until_ms.max((*until_ms).min(now_ms.saturating_add(self.ttl_ms))),
+            };
+            entries.users.insert(user, both);
+        }
+        revoked.tokens.iter().try_for_each(|(token, until_ms)| self.revoke_token(token, *until_ms, now_ms))
+    }
+}
+
 impl Entries {
     fn len(&self) -> usize {
         self.users.len() + self.tokens.len()
@@ -153,6 +204,20 @@ mod tests {
         assert!(revocations.is_revoked(&later, NOW + 61_000));
         assert!(revocations.is_revoked(&later, NOW + 3_600_000));
         assert!(!revocations.is_revoked(&later, NOW + 3_660_000));
+    }
+
+    #[test]
+    fn what_one_node_has_revoked_another_learns_and_forgets_nothing_for_it() {
+        let (one, other) = (Revocations::new(TTL), Revocations::new(TTL));
+        one.revoke_user(&user("alice"), NOW).unwrap();
+        one.revoke_token("t", NOW + 60_000, NOW).unwrap();
+        other.revoke_user(&user("alice"), NOW + 5_000).unwrap();
+        let portions: Vec<Revoked> = one.all().portions(1).collect();
+        assert_eq!(portions.len(), 2);
+        portions.iter().for_each(|some| other.add(some, NOW).unwrap());
+        assert!(other.is_revoked(&identity("bob", None, Some("t")), NOW + 59_000));
+        let between = identity("alice", Some(NOW + 3_000), None);
+        assert_eq!((one.is_revoked(&between, NOW), other.is_revoked(&between, NOW)), (false, true));
     }
 
     #[test]

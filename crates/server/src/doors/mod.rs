@@ -28,9 +28,10 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-use crate::api::Endpoint;
+use crate::api::{Endpoint, Station};
 use crate::authority::Authority;
 use crate::carrier::Carrier;
+use crate::cluster::Talk;
 use crate::guard::Visitor;
 use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
@@ -100,6 +101,10 @@ pub(crate) struct Site {
     pub live: RefCell<Arc<Live>>,
     pub ready: Arc<AtomicBool>,
     pub carrier: Carrier,
+    /// What this node does for backends.
+    pub station: Station,
+    /// How it talks to other nodes.
+    pub talk: Arc<Talk>,
     /// Connections this shard has or will have.
     pub taken: Arc<AtomicUsize>,
     /// Sessions here that may change their transport.
