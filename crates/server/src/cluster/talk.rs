@@ -34,7 +34,7 @@ const REVOKED_AT_ONCE: usize = 1_000;
 const WAY: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 enum Note<'a> {
     /// The sender lives.
     Here { address: Option<SocketAddr> },
