@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use duplex_core::{ChannelName, Cluster, Deliver, Event, NodeId, Recipient, ShardSet};
+use duplex_core::{ChannelName, Cluster, Deliver, Event, Health, NodeId, Recipient, ShardSet};
 use duplex_engine::{Node, unix_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -24,6 +24,8 @@ use crate::auth::Revoked;
 
 /// How often a node says that it lives.
 const BEAT: Duration = Duration::from_secs(3);
+/// How often a node that starts looks whether the broker is there.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// A node that was not heard for so long is gone.
 const SILENCE: Duration = Duration::from_secs(12);
 /// Notes that may wait to be read; beyond it they are dropped, as on the way.
@@ -110,6 +112,13 @@ impl Talk {
         Gathered { answers, silent }
     }
 
+    /// Waits for the broker.
+    async fn is_reachable(&self) {
+        while self.cluster.as_ref().is_some_and(|cluster| cluster.health() == Health::Unreachable) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
     fn send(&self, to: Recipient, note: &Note<'_>) {
         if let Some(cluster) = &self.cluster {
             cluster.send(to, serde_json::to_vec(note).expect("strings and numbers always serialize").into());
@@ -164,6 +173,7 @@ impl Deliver for Inlet {
 pub(crate) async fn listen(talk: Arc<Talk>, mut notes: Notes, station: Station) {
     let mut heard = HashMap::new();
     let mut beats = interval(BEAT);
+    talk.is_reachable().await;
     loop {
         tokio::select! {
             note = notes.recv() => match note {
