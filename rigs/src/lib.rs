@@ -10,14 +10,17 @@
 
 mod balancer;
 mod folder;
+mod http;
 mod nats;
+mod nodes;
 mod program;
 mod redis;
 
 pub use balancer::{Balancer, Mode};
 pub use folder::Folder;
 pub use nats::{Nats, NatsCluster, NatsOptions};
-pub use program::Program;
+pub use nodes::{Node, Nodes};
+pub use program::{Program, tether};
 pub use redis::{Persistence, Redis, RedisCluster, RedisOptions, RedisSentinel};
 
 use std::env;

@@ -2,13 +2,11 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
-use crate::{Folder, Program, eventually, free_port};
+use crate::{Folder, Program, eventually, free_port, http};
 
 const SERVER: &str = "nats-server";
 
@@ -150,16 +148,8 @@ fn configuration(options: &NatsOptions, port: u16, monitoring: u16, folder: &Pat
 }
 
 fn page(port: u16, path: &str) -> Option<String> {
-    let patience = Duration::from_secs(5);
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
-    stream.set_read_timeout(Some(patience)).ok()?;
-    // HTTP/1.0: the answer ends with the connection.
-    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    head.split(' ').nth(1).is_some_and(|status| status == "200").then(|| body.to_owned())
+    let (status, body) = http::get(SocketAddr::from((Ipv4Addr::LOCALHOST, port)), path)?;
+    (status == 200).then_some(body)
 }
 
 /// Three servers that keep JetStream's streams together.

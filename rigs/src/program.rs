@@ -1,14 +1,44 @@
 //! Processes that a test starts, pauses, kills and starts again.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{LOOK_AGAIN, PATIENCE};
+
+static TETHER: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// From now on programs are started by this command, which gets theirs as arguments and sees to it that they end with this
+/// process: for one that may be killed and then has no time to end them.
+pub fn tether(command: Vec<OsString>) {
+    // Once is enough.
+    let _ = TETHER.set(command);
+}
+
+/// The command that starts `command`.
+fn tethered(command: Command) -> Command {
+    let Some((program, arguments)) = TETHER.get().and_then(|tether| tether.split_first()) else {
+        return command;
+    };
+    let mut around = Command::new(program);
+    around.args(arguments).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => around.env(name, value),
+            None => around.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        around.current_dir(folder);
+    }
+    around
+}
 
 /// A program and how it is started. It is killed when dropped.
 #[derive(Debug)]
@@ -24,7 +54,7 @@ impl Program {
     /// # Panics
     /// If it cannot be started.
     pub fn start(command: Command, log: &Path) -> Self {
-        let mut program = Self { command, log: log.to_path_buf(), child: None };
+        let mut program = Self { command: tethered(command), log: log.to_path_buf(), child: None };
         program.start_again();
         program
     }

@@ -36,6 +36,7 @@ pub enum Mode {
 pub struct Balancer {
     address: SocketAddr,
     backends: Arc<Backends>,
+    close: Option<oneshot::Sender<()>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,17 +57,21 @@ impl Balancer {
         let listener = runtime.block_on(async { listener(listen) }).expect("the balancer can listen");
         let address = listener.local_addr().expect("a listener has an address");
         let (stop, stopped) = oneshot::channel();
+        let (close, closed) = oneshot::channel();
         let theirs = Arc::clone(&backends);
         let thread = thread::spawn(move || {
             runtime.block_on(async {
-                tokio::select! {
-                    () = accept(listener, mode, theirs) => {}
-                    // Dropped or sent: either way nobody wants it any more.
-                    _ = stopped => {}
-                }
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = accept(listener, mode, theirs) => {}
+                        // Dropped or sent: either way nobody wants it any more.
+                        _ = closed => {}
+                    }
+                });
+                let _ = stopped.await;
             });
         });
-        Self { address, backends, stop: Some(stop), thread: Some(thread) }
+        Self { address, backends, close: Some(close), stop: Some(stop), thread: Some(thread) }
     }
 
     /// Where it listens.
@@ -82,6 +87,11 @@ impl Balancer {
     /// From now on whoever comes is sent to these. What is connected stays.
     pub fn set_backends(&self, backends: &[SocketAddr]) {
         self.backends.lock().addresses = backends.to_vec();
+    }
+
+    /// From now on nobody else can come. What is connected stays.
+    pub fn close(&mut self) {
+        self.close = None;
     }
 
     /// How much was sent to this backend: connections or requests.

@@ -159,3 +159,13 @@ fn an_answer_that_breaks_off_breaks_off_for_the_client() {
     let mut answer = Vec::new();
     assert!(stream.read_to_end(&mut answer).is_err(), "{}", String::from_utf8_lossy(&answer));
 }
+
+#[test]
+fn a_closed_balancer_goes_on_with_who_is_connected() {
+    let mut balancer = Balancer::start(Mode::Requests, &[named("a")]);
+    let mut stream = connect(&balancer);
+    assert_eq!(ask(&mut stream, GET), "a 0");
+    balancer.close();
+    crate::eventually("it refuses", || TcpStream::connect(balancer.address()).is_err());
+    assert_eq!(ask(&mut stream, GET), "a 0");
+}

@@ -1,0 +1,171 @@
+//! A cluster that looks like one server: `duplex-cluster serve --listen ADDRESS …` starts a Redis, three nodes with these
+//! options, and a balancer without stickiness at the address. Any suite that starts `duplex` can thus be played against a
+//! cluster. Everything else is done by `duplex` itself, which lies beside this program.
+//!
+//! SIGTERM and SIGHUP go to all nodes; whatever ends this program ends them, too. With `RIGS_CONTROL=1` it reads orders, one a
+//! line, and answers each with a line when it is done: `kill 0`, `stop 1`, `start 1`, `pause 2`, `resume 2`, and for Redis
+//! `redis kill`, `redis restart`, `redis pause`, `redis resume`. `RIGS_NODES` says how many nodes there are; `RIGS_BROKER=none`
+//! leaves Redis and its options out.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use duplex_rigs::{Balancer, Mode, Nodes, Redis};
+use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
+use tokio::signal::unix::{SignalKind, signal};
+
+const TETHERED: &str = "--tethered";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    match arguments.split_first() {
+        Some((first, command)) if first == TETHERED => tethered(command),
+        Some((first, options)) if first == "serve" => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime starts").block_on(Cluster::start(options).serve())
+        }
+        _ => failed(&Command::new(server()).args(arguments).exec()),
+    }
+}
+
+/// Becomes the program, which ends with whoever started us.
+fn tethered(command: &[OsString]) -> ExitCode {
+    let (program, arguments) = command.split_first().expect("a program is named");
+    match set_parent_process_death_signal(Some(Signal::KILL)) {
+        Ok(()) => failed(&Command::new(program).args(arguments).exec()),
+        Err(error) => failed(&error.into()),
+    }
+}
+
+fn failed(error: &std::io::Error) -> ExitCode {
+    eprintln!("duplex-cluster: {error}");
+    ExitCode::FAILURE
+}
+
+fn own_path() -> PathBuf {
+    env::current_exe().expect("the system knows what it runs")
+}
+
+/// The program that is tested.
+fn server() -> PathBuf {
+    own_path().with_file_name("duplex")
+}
+
+struct Cluster {
+    // Dropped in this order: first whoever depends on the others.
+    balancer: Balancer,
+    nodes: Nodes,
+    redis: Option<Redis>,
+}
+
+impl Cluster {
+    fn start(options: &[OsString]) -> Self {
+        duplex_rigs::tether(vec![own_path().into(), TETHERED.into()]);
+        let (listen, mut options) = listen(options);
+        let redis = env::var_os("RIGS_BROKER").is_none_or(|kind| kind != "none").then(Redis::start);
+        if let Some(redis) = &redis {
+            options
+                .extend(["--broker-kind", "redis", "--broker-redis-url", &redis.url()].map(OsString::from));
+        }
+        let count = env::var("RIGS_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
+        let mut nodes = Nodes::start(&server(), count, &options, |_| Vec::new());
+        let balancer = Balancer::start_at(listen, Mode::Requests, &nodes.addresses());
+        // As the server says it, from where the cluster is reached.
+        let first = nodes.addresses()[0].to_string();
+        let said = nodes.node(0).said().replace(&first, &balancer.address().to_string());
+        println!("{}", said.trim_end());
+        Self { balancer, nodes, redis }
+    }
+
+    /// Serves until it is told to end and all nodes have.
+    async fn serve(mut self) -> ExitCode {
+        let mut signals = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+            .map(|kind| signal(kind).expect("signals can be listened for"));
+        let [terminate, interrupt, hangup] = &mut signals;
+        let mut orders = env::var_os("RIGS_CONTROL").map(|_| BufReader::new(tokio::io::stdin()).lines());
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => self.tell_all(Signal::HUP),
+                order = next(&mut orders) => match order {
+                    Some(order) => println!("{}", self.carry_out(&order)),
+                    None => break,
+                },
+            }
+        }
+        self.end();
+        ExitCode::SUCCESS
+    }
+
+    fn tell_all(&mut self, signal: Signal) {
+        for node in self.nodes.all() {
+            let pid = Pid::from_raw(node.program().pid().cast_signed()).expect("a child is not process 0");
+            // One that has ended hears nothing.
+            let _ = kill_process(pid, signal);
+        }
+    }
+
+    /// Lets all drain at the same time. Who is connected stays so meanwhile; nobody else comes.
+    fn end(mut self) {
+        self.balancer.close();
+        thread::scope(|scope| {
+            for node in self.nodes.all() {
+                scope.spawn(|| node.program().stop());
+            }
+        });
+        eprint!("{}", self.nodes.said());
+    }
+
+    /// What is answered.
+    fn carry_out(&mut self, order: &str) -> String {
+        let words: Vec<&str> = order.split_whitespace().collect();
+        match (&words[..], &mut self.redis) {
+            (["redis", verb], Some(redis)) => match *verb {
+                "kill" => redis.kill9(),
+                "restart" => redis.restart(),
+                "pause" => redis.pause(),
+                "resume" => redis.resume(),
+                _ => return format!("no such order: {order}"),
+            },
+            ([verb, number], _) => {
+                let Ok(number) = number.parse() else { return format!("no such node: {order}") };
+                let node = self.nodes.node(number);
+                match *verb {
+                    "kill" => node.program().kill9(),
+                    "stop" => node.program().stop(),
+                    "start" => node.start_again(),
+                    "pause" => node.program().pause(),
+                    "resume" => node.program().resume(),
+                    _ => return format!("no such order: {order}"),
+                }
+            }
+            _ => return format!("no such order: {order}"),
+        }
+        format!("done: {order}")
+    }
+}
+
+/// The address after `--listen`, and everything else.
+fn listen(options: &[OsString]) -> (SocketAddr, Vec<OsString>) {
+    let at = options.iter().position(|option| option == "--listen").expect("it is told where to listen");
+    let address = options.get(at + 1).and_then(|address| address.to_str()?.parse().ok());
+    let rest = options.iter().enumerate().filter(|(index, _)| *index != at && *index != at + 1);
+    (address.expect("an address follows --listen"), rest.map(|(_, option)| option.clone()).collect())
+}
+
+/// The next order, if there ever is one.
+async fn next(orders: &mut Option<Lines<BufReader<Stdin>>>) -> Option<String> {
+    match orders {
+        Some(orders) => orders.next_line().await.ok().flatten(),
+        None => std::future::pending().await,
+    }
+}
