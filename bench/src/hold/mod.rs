@@ -128,7 +128,7 @@ impl House {
             ("SERVER__CONNECTIONS_PER_ADDRESS_BURST", "20000"),
         ];
         if let Some(url) = &url {
-            settings.extend([("BROKER__KIND", "redis"), ("BROKER__REDIS__URL", url)]);
+            settings.push(("BROKER__URL", url));
         }
         let mut house = Self { groups: Vec::new(), nodes: Vec::new() };
         for number in 0..count {

@@ -4,7 +4,7 @@
 //!
 //! SIGTERM and SIGHUP go to all nodes; whatever ends this program ends them, too. With `RIGS_CONTROL=1` it reads orders, one a
 //! line, and answers each with a line when it is done: `kill 0`, `stop 1`, `start 1`, `pause 2`, `resume 2`, and for Redis
-//! `redis kill`, `redis restart`, `redis pause`, `redis resume`. `RIGS_NODES` says how many nodes there are; `RIGS_BROKER=none`
+//! `redis kill`, `redis restart`, `redis pause`, `redis resume`. When there can be no more, it kills all. `RIGS_NODES` says how many nodes there are; `RIGS_BROKER=none`
 //! leaves Redis and its options out.
 
 #![forbid(unsafe_code)]
@@ -72,8 +72,7 @@ impl Cluster {
         let (listen, mut options) = listen(options);
         let redis = env::var_os("RIGS_BROKER").is_none_or(|kind| kind != "none").then(Redis::start);
         if let Some(redis) = &redis {
-            options
-                .extend(["--broker-kind", "redis", "--broker-redis-url", &redis.url()].map(OsString::from));
+            options.extend(["--broker-url", &redis.url()].map(OsString::from));
         }
         let count = env::var("RIGS_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
         let mut nodes = Nodes::start(&server(), count, &options, |_| Vec::new());
@@ -98,7 +97,10 @@ impl Cluster {
                 _ = hangup.recv() => self.tell_all(Signal::HUP),
                 order = next(&mut orders) => match order {
                     Some(order) => println!("{}", self.carry_out(&order)),
-                    None => break,
+                    None => {
+                        self.nodes.all().iter_mut().for_each(|node| node.program().kill9());
+                        break;
+                    }
                 },
             }
         }
