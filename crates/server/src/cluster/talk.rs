@@ -60,6 +60,12 @@ enum Note<'a> {
     Revoked(Revoked),
 }
 
+/// Who waits for answers to which question.
+type Asked = HashMap<u64, mpsc::Sender<Answer>>;
+
+/// Who has answered, and what.
+type Answer = (NodeId, Box<RawValue>);
+
 /// How this node talks to the others.
 pub(crate) struct Talk {
     nodes: Arc<Nodes>,
@@ -67,14 +73,14 @@ pub(crate) struct Talk {
     cluster: Option<Arc<dyn Cluster>>,
     /// Where the others reach this node.
     address: Option<SocketAddr>,
-    asked: Mutex<HashMap<u64, mpsc::Sender<(NodeId, Box<RawValue>)>>>,
+    asked: Mutex<Asked>,
     next: AtomicU64,
 }
 
 /// What other nodes have answered.
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
-    pub answers: Vec<(NodeId, Box<RawValue>)>,
+    pub answers: Vec<Answer>,
     /// Those that have not answered in time.
     pub silent: Vec<NodeId>,
 }
@@ -125,7 +131,7 @@ impl Talk {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<(NodeId, Box<RawValue>)>>> {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
