@@ -177,3 +177,60 @@ pub(crate) fn digest(draft: &Draft) -> String {
     let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
     format!("{hash:032x}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel() -> ChannelName {
+        ChannelName::parse("news").unwrap()
+    }
+
+    #[test]
+    fn what_is_cut_off_or_not_ours_is_not_understood() {
+        let whole: &[u8] =
+            br#"1{"e":"moved","a":["AAEC",1],"b":[[1,7]],"t":{"a":"b"},"m":7,"k":"once","w":1}"#;
+        assert!(read_draft(whole, channel()).is_ok());
+        for end in 0..whole.len() {
+            assert!(read_draft(&whole[..end], channel()).is_err(), "cut at {end}");
+        }
+        for wrong in [
+            r#"2{"d":1,"m":7}"#,
+            r#"1{"d":1}"#,
+            r#"1{"m":7}"#,
+            r#"1{"d":1,"a":[],"m":7}"#,
+            r#"1{"d":1,"m":7,"e":"$no"}"#,
+            r#"1{"d":1,"m":7,"c":"me"}"#,
+            r#"1{"d":["x"],"m":7,"b":[[0,5]]}"#,
+            r#"1{"d":["x"],"m":7,"b":[[1,999]]}"#,
+            r#"1{"d":["x","y"],"m":7,"b":[[5,8],[1,4]]}"#,
+            "1null",
+            "1[]",
+        ] {
+            assert!(read_draft(wrong.as_bytes(), channel()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_passed_over() {
+        let later: &[u8] = br#"1{"d":1,"m":7,"new":{"x":[]}}"#;
+        assert_eq!(read_draft(later, channel()).unwrap().time_ms, 7);
+        let later: &[u8] = br#"1{"c":"00000000000000000000000000000001","new":1}"#;
+        assert!(read_member(later).is_ok());
+    }
+
+    #[test]
+    fn drafts_that_say_different_things_have_different_digests() {
+        let read = |text: &str| read_draft(text.as_bytes(), channel()).unwrap();
+        let one = read(r#"1{"d":["x"],"m":7}"#);
+        assert_eq!(digest(&one), digest(&read(r#"1{"d":["x"],"m":8,"w":1}"#)), "when does not matter");
+        for other in [
+            r#"1{"a":["x"],"m":7}"#,
+            r#"1{"d":["y"],"m":7}"#,
+            r#"1{"e":"x","d":["x"],"m":7}"#,
+            r#"1{"d":["x"],"t":{"a":"b"},"m":7}"#,
+        ] {
+            assert_ne!(digest(&one), digest(&read(other)), "{other}");
+        }
+    }
+}

@@ -245,3 +245,135 @@ fn wait(waiting: &mut Vec<oneshot::Sender<()>>) -> oneshot::Receiver<()> {
     waiting.push(sender);
     receiver
 }
+
+#[cfg(test)]
+mod tests {
+    use duplex_core::{Draft, Epoch, Json, Payload};
+
+    use super::*;
+
+    /// What shards would get: offsets, and `!` for something that cannot be had any more.
+    #[derive(Default)]
+    struct Said(Mutex<Vec<String>>);
+
+    impl Deliver for Said {
+        fn deliver(&self, _: ShardSet, event: Event) {
+            let Event::Publication(publication) = event else { return };
+            self.0.lock().unwrap().push(publication.position.offset.to_string());
+        }
+
+        fn missed(&self, _: ShardSet, _: &ChannelName) {
+            self.0.lock().unwrap().push("!".to_owned());
+        }
+    }
+
+    fn name() -> ChannelName {
+        ChannelName::parse("news").unwrap()
+    }
+
+    fn at(epoch: u8, offset: u64) -> Position {
+        Position { epoch: Epoch::from_random([epoch; 6]), offset }
+    }
+
+    fn publication(epoch: u8, offset: u64) -> Publication {
+        let draft = Draft {
+            channel: name(),
+            event: Default::default(),
+            payload: Payload::Data(Json::check(serde_json::from_str("1").unwrap()).unwrap()),
+            tags: Default::default(),
+            client: None,
+            time_ms: 0,
+            key: None,
+            audience: Default::default(),
+        };
+        Publication { position: at(epoch, offset), draft }
+    }
+
+    fn kept(epoch: u8, offsets: std::ops::RangeInclusive<u64>) -> History {
+        let publications = offsets.clone().map(|offset| Arc::new(publication(epoch, offset))).collect();
+        History { position: at(epoch, *offsets.end()), past: Past::Kept(publications) }
+    }
+
+    /// Listeners of whom one listens to the channel, which has come up to offset 3.
+    fn listeners() -> (Arc<Said>, Listeners) {
+        let said = Arc::new(Said::default());
+        let listeners = Listeners::new(Arc::clone(&said) as Arc<dyn Deliver>);
+        let begun = listeners.add(&name(), ShardId::new(0).unwrap(), || {});
+        assert!(matches!(begun, Begun::First(_)));
+        assert_eq!(listeners.opened("news"), Then::Nothing, "nothing was seen that could be missing");
+        for offset in 2..=3 {
+            assert_eq!(listeners.publication(publication(1, offset)), Then::Nothing);
+        }
+        (said, listeners)
+    }
+
+    fn said(said: &Said) -> String {
+        said.0.lock().unwrap().join(" ")
+    }
+
+    #[test]
+    fn what_does_not_follow_is_mended_and_nothing_comes_twice() {
+        let (heard, listeners) = listeners();
+        assert_eq!(listeners.publication(publication(1, 3)), Then::Nothing, "known");
+        assert_eq!(listeners.publication(publication(1, 6)), Then::Mend(at(1, 3)));
+        assert_eq!(listeners.publication(publication(1, 7)), Then::Nothing, "it will be read");
+        assert_eq!(
+            listeners.mended(&name(), kept(1, 4..=6)),
+            Then::Mend(at(1, 6)),
+            "7 came and was passed over"
+        );
+        assert_eq!(listeners.publication(publication(1, 8)), Then::Nothing);
+        assert_eq!(listeners.mended(&name(), kept(1, 7..=8)), Then::Nothing);
+        assert_eq!(listeners.publication(publication(1, 9)), Then::Nothing);
+        assert_eq!(said(&heard), "2 3 4 5 6 7 8 9");
+    }
+
+    #[test]
+    fn what_cannot_be_had_any_more_is_told_once_and_the_rest_goes_on() {
+        let (heard, listeners) = listeners();
+        assert_eq!(listeners.publication(publication(2, 1)), Then::Mend(at(1, 3)), "another epoch");
+        let lost = History { position: at(2, 1), past: Past::Lost };
+        assert_eq!(listeners.mended(&name(), lost), Then::Nothing);
+        assert_eq!(listeners.publication(publication(2, 2)), Then::Nothing);
+        assert_eq!(said(&heard), "2 3 ! 2");
+    }
+
+    #[test]
+    fn a_new_connection_is_doubted_until_what_was_missed_is_read() {
+        let (heard, listeners) = listeners();
+        assert_eq!(listeners.ask_again(), [name()]);
+        assert_eq!(listeners.opened("news"), Then::Mend(at(1, 3)));
+        assert_eq!(listeners.opened("news"), Then::Nothing, "it is being read");
+        let nothing = History { position: at(1, 3), past: Past::Kept(Vec::new()) };
+        assert_eq!(listeners.mended(&name(), nothing), Then::Nothing);
+        assert_eq!(listeners.publication(publication(1, 4)), Then::Nothing);
+        assert_eq!(said(&heard), "2 3 4");
+    }
+
+    #[test]
+    fn who_reads_a_position_waits_until_it_was_delivered() {
+        let (_, listeners) = listeners();
+        assert!(listeners.read(&name(), at(1, 3)).is_none());
+        let mut waiting = listeners.read(&name(), at(1, 5)).expect("4 and 5 have not come");
+        listeners.publication(publication(1, 4));
+        assert!(waiting.try_recv().is_err());
+        listeners.publication(publication(1, 5));
+        assert_eq!(waiting.try_recv(), Ok(()));
+        let mut other_epoch = listeners.read(&name(), at(2, 1)).expect("it has not come");
+        assert_eq!(listeners.doubt(&name()), Then::Mend(at(1, 5)));
+        listeners.mended(&name(), History { position: at(2, 1), past: Past::Lost });
+        assert_eq!(other_epoch.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn nobody_is_delivered_what_nobody_wants() {
+        let (heard, listeners) = listeners();
+        let mut stopped = 0;
+        listeners.remove(&name(), ShardId::new(1).unwrap(), || stopped += 1);
+        assert_eq!((listeners.wants(&name()), stopped), (Wanted::Still, 0));
+        listeners.remove(&name(), ShardId::new(0).unwrap(), || stopped += 1);
+        assert_eq!((listeners.wants(&name()), stopped), (Wanted::NoMore, 1));
+        assert_eq!(listeners.publication(publication(1, 9)), Then::Nothing);
+        assert_eq!(said(&heard), "2 3");
+    }
+}

@@ -268,6 +268,9 @@ impl Shared {
 
     /// Someone begins to listen.
     fn listen(self: &Arc<Self>, name: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>> {
+        if !self.is_reachable.load(Relaxed) {
+            return Box::pin(std::future::ready(Err(BrokerError::Unreachable)));
+        }
         let ask = || self.wire(Wire::Listen(name.clone()));
         let waiting = match self.listeners.add(name, shard, ask) {
             Begun::Open => return Box::pin(std::future::ready(Ok(()))),
