@@ -9,8 +9,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { WAYS } from './clients.mjs';
 import { Cluster, KEY, Player } from './cluster.mjs';
 
-const SHORT = { seconds: 10, perSecond: 200, channels: 10, clients: 20, killEvery: 5, kills: 1 };
-const LONG = { seconds: 60, perSecond: 1_000, channels: 50, clients: 200, killEvery: 10, kills: 5 };
+const SHORT = { seconds: 10, perSecond: 200, channels: 10, clients: 20, killEvery: 5, kills: 1, shortHistory: 2 };
+const LONG = { seconds: 60, perSecond: 1_000, channels: 50, clients: 200, killEvery: 10, kills: 5, shortHistory: 10 };
 const SIZES = process.env.DUPLEX_DEPTH === 'full' ? LONG : SHORT;
 
 const NODES = 3;
@@ -124,7 +124,7 @@ test('with all of history, everybody gets everything once and in order', async (
 });
 
 test('with a short history, whoever misses something is told so', async (t) => {
-  const audit = new Audit(t, 10);
+  const audit = new Audit(t, SIZES.shortHistory);
   await audit.begin();
   const published = await audit.run();
   const verdict = await audit.verdict();

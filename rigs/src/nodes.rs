@@ -23,27 +23,23 @@ pub struct Node {
 }
 
 impl Nodes {
-    /// Starts `count` of them as `program serve --listen ADDRESS ARGUMENTS…`, each with what `own` adds for it, and waits
-    /// until all are ready.
+    /// Starts `count` of them as `program serve --listen ADDRESS ARGUMENTS…`, each with these variables in its environment, such
+    /// as `DUPLEX_BROKER__URL`, and waits until all are ready.
     ///
     /// # Panics
     /// If one of them is not ready in time.
-    pub fn start(
-        program: &Path,
-        count: usize,
-        arguments: &[OsString],
-        own: impl Fn(usize) -> Vec<OsString>,
-    ) -> Self {
+    pub fn start(program: &Path, count: usize, arguments: &[OsString], settings: &[(&str, &str)]) -> Self {
         let folder = Folder::new("nodes");
         let start = |number: usize| {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
             let mut command = Command::new(program);
-            command.args(["serve", "--listen", &address.to_string()]).args(arguments).args(own(number));
-            // Nothing of the environment sets them up.
-            let settings = std::env::vars_os().map(|(name, _)| name);
-            for name in settings.filter(|name| name.to_string_lossy().starts_with("DUPLEX_")) {
+            command.args(["serve", "--listen", &address.to_string()]).args(arguments);
+            // Nothing else of the environment sets them up.
+            let inherited = std::env::vars_os().map(|(name, _)| name);
+            for name in inherited.filter(|name| name.to_string_lossy().starts_with("DUPLEX_")) {
                 command.env_remove(name);
             }
+            command.envs(settings.iter().copied());
             Node { program: Program::start(command, &folder.path().join(format!("{number}.log"))), address }
         };
         let mut nodes: Vec<Node> = (0..count).map(start).collect();

@@ -86,6 +86,12 @@ impl Program {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Whether it ended well, if it has ended.
+    pub fn succeeded(&mut self) -> Option<bool> {
+        let status = self.child.as_mut()?.try_wait().ok()??;
+        Some(status.success())
+    }
+
     /// Ends it without a word, as `kill -9` does.
     pub fn kill9(&mut self) {
         if let Some(child) = &mut self.child {

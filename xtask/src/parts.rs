@@ -2,6 +2,7 @@
 
 mod autobahn;
 mod cargo;
+mod cluster;
 mod python;
 mod rust;
 mod suites;
@@ -15,6 +16,7 @@ use crate::process::Finished;
 use crate::report::{Outcome, Tally, Verdict};
 use crate::workspace::Workspace;
 use crate::{floors, tidy, walls};
+use suites::Host;
 
 /// Which parts to run, and how thoroughly.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -63,7 +65,11 @@ impl Request {
 
     fn wants(&self, part: &Part) -> bool {
         if self.only.is_empty() {
-            self.depth != Depth::Fast || part.fast
+            match self.depth {
+                Depth::Fast => part.fast,
+                Depth::Usual => !part.long,
+                Depth::Full => true,
+            }
         } else {
             self.only.contains(&part.name)
         }
@@ -75,6 +81,8 @@ struct Part {
     name: String,
     /// Belongs to `cargo xtask check`.
     fast: bool,
+    /// Belongs to `cargo xtask test --full` alone.
+    long: bool,
     needs: Needs,
     check: Box<dyn Fn(&Workspace) -> Outcome>,
 }
@@ -87,12 +95,16 @@ enum Needs {
 }
 
 fn part(name: &str, check: impl Fn(&Workspace) -> Outcome + 'static) -> Part {
-    Part { name: name.into(), fast: false, needs: Needs::Nothing, check: Box::new(check) }
+    Part { name: name.into(), fast: false, long: false, needs: Needs::Nothing, check: Box::new(check) }
 }
 
 impl Part {
     fn fast(self) -> Self {
         Self { fast: true, ..self }
+    }
+
+    fn long(self) -> Self {
+        Self { long: true, ..self }
     }
 
     fn after_build(self) -> Self {
@@ -124,14 +136,32 @@ fn all(workspace: &Workspace, depth: Depth) -> Vec<Part> {
         part("autobahn", move |w| autobahn::check(w, depth)).after_build(),
     ]);
     parts.push(part("sdk", suites::sdk).after_build());
-    parts.extend(suites::names(workspace).into_iter().map(|name| {
-        let suite = name.clone();
-        part(&name, move |w| suites::check(w, &suite)).after_build()
-    }));
-    parts.push(part("python", python::check).after_build());
-    parts.push(part("rust", rust::check).after_build());
+    parts.extend(played(workspace, Host::Server));
+    parts.push(part(cluster::NAME, move |w| cluster::audit(w, depth)).after_build());
+    parts.extend(played(workspace, Host::Cluster).into_iter().map(Part::long));
     parts
 }
+
+/// What other people's clients do, each suite a part.
+fn played(workspace: &Workspace, host: Host) -> Vec<Part> {
+    let of = |suite: &str, play: Play| {
+        let check = move |workspace: &Workspace| match host {
+            Host::Server => play(workspace, host),
+            Host::Cluster => cluster::redis(workspace).map_or_else(Outcome::skip, |()| play(workspace, host)),
+        };
+        part(&host.part(suite), check).after_build()
+    };
+    let suites = suites::names(workspace).into_iter().map(|name| {
+        let suite = name.clone();
+        of(&name, Box::new(move |workspace, host| suites::check(workspace, &suite, host)))
+    });
+    let mut parts: Vec<Part> = suites.collect();
+    parts.push(of("python", Box::new(python::check)));
+    parts.push(of("rust", Box::new(rust::check)));
+    parts
+}
+
+type Play = Box<dyn Fn(&Workspace, Host) -> Outcome>;
 
 fn judged(result: Result<Vec<crate::report::Violation>, String>, note: &str) -> Outcome {
     result.map_or_else(|problem| Outcome::fail(problem, ""), |violations| Outcome::judge(&violations, note))

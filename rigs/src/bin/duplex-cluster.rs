@@ -69,13 +69,11 @@ struct Cluster {
 impl Cluster {
     fn start(options: &[OsString]) -> Self {
         duplex_rigs::tether(vec![own_path().into(), TETHERED.into()]);
-        let (listen, mut options) = listen(options);
+        let (listen, options) = listen(options);
         let redis = env::var_os("RIGS_BROKER").is_none_or(|kind| kind != "none").then(Redis::start);
-        if let Some(redis) = &redis {
-            options.extend(["--broker-url", &redis.url()].map(OsString::from));
-        }
+        let url = redis.as_ref().map_or_else(|| "memory".to_owned(), Redis::url);
         let count = env::var("RIGS_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
-        let mut nodes = Nodes::start(&server(), count, &options, |_| Vec::new());
+        let mut nodes = Nodes::start(&server(), count, &options, &[("DUPLEX_BROKER__URL", &url)]);
         let balancer = Balancer::start_at(listen, Mode::Requests, &nodes.addresses());
         // As the server says it, from where the cluster is reached.
         let first = nodes.addresses()[0].to_string();

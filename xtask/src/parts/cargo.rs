@@ -70,7 +70,7 @@ pub fn deny(workspace: &Workspace) -> Outcome {
 }
 
 pub fn build(workspace: &Workspace) -> Outcome {
-    plain(cargo(workspace, "build", &["build", "-p", "duplex"], 20 * MINUTE))
+    plain(cargo(workspace, "build", &["build", "-p", "duplex", "-p", "duplex-rigs"], 20 * MINUTE))
 }
 
 /// Builds an example of the server: the program.
@@ -82,7 +82,7 @@ pub fn example(workspace: &Workspace, name: &str) -> Result<PathBuf, Finished> {
 }
 
 pub fn release_build(workspace: &Workspace) -> Finished {
-    cargo(workspace, "release", &["build", "--release", "-p", "duplex"], 30 * MINUTE)
+    cargo(workspace, "release", &["build", "--release", "-p", "duplex", "-p", "duplex-rigs"], 30 * MINUTE)
 }
 
 fn cargo(workspace: &Workspace, name: &str, args: &[&str], limit: Duration) -> Finished {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{log, suites};
+use super::log;
+use super::suites::{self, Host};
 use crate::process::{self, Finished};
 use crate::report::Outcome;
 use crate::setup;
@@ -13,7 +14,7 @@ use crate::workspace::Workspace;
 
 const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 
-pub fn check(workspace: &Workspace) -> Outcome {
+pub fn check(workspace: &Workspace, host: Host) -> Outcome {
     let folder = workspace.root.join("conformance/python");
     let python = match setup::python3(workspace) {
         Ok(python) => python,
@@ -24,7 +25,7 @@ pub fn check(workspace: &Workspace) -> Outcome {
             let mut suite = Command::new(python);
             suite.args(["-B", "run.py"]).current_dir(folder);
             // A client that leaves may wait for the next one; `stage.py` says why.
-            suites::run(workspace, "python", suite, &suites::HEARTBEATS)
+            suites::run(workspace, "python", suite, &suites::HEARTBEATS, host)
         }
         Err(finished) => {
             Outcome::fail(format!("cannot install the clients: {}", finished.note()), finished.output)

@@ -3,7 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::{log, suites};
+use super::log;
+use super::suites::{self, Host};
 use crate::process;
 use crate::report::Outcome;
 use crate::setup;
@@ -12,7 +13,7 @@ use crate::workspace::Workspace;
 /// The first build compiles some 200 crates.
 const BUILD_LIMIT: Duration = Duration::from_secs(1200);
 
-pub fn check(workspace: &Workspace) -> Outcome {
+pub fn check(workspace: &Workspace, host: Host) -> Outcome {
     if let Err(missing) = setup::openssl(workspace) {
         return Outcome::skip(missing);
     }
@@ -26,5 +27,5 @@ pub fn check(workspace: &Workspace) -> Outcome {
     }
     let mut suite = Command::new(target.join("debug/duplex-conformance-rust"));
     suite.current_dir(folder);
-    suites::run(workspace, "rust", suite, &suites::HEARTBEATS)
+    suites::run(workspace, "rust", suite, &suites::HEARTBEATS, host)
 }

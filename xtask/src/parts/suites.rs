@@ -2,11 +2,11 @@
 //! a part in Node.js; others have a file beside this one that sets them up.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{cargo, log};
+use super::{cargo, cluster, log};
 use crate::process::{self, Finished};
 use crate::report::Outcome;
 use crate::server::Server;
@@ -30,6 +30,31 @@ const SIGNALR: (&str, &str) = ("signalr", "signalr_suite");
 /// All clients of a suite come from one address, and many of them connect thousands of times.
 const CROWD: [&str; 2] = ["--connections-per-address-burst", "1000000"];
 
+/// What a suite is played against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    Server,
+    /// Three nodes behind a balancer, which look like one server.
+    Cluster,
+}
+
+impl Host {
+    fn program(self, workspace: &Workspace) -> PathBuf {
+        match self {
+            Self::Server => workspace.target.join("debug/duplex"),
+            Self::Cluster => cluster::debug_program(workspace),
+        }
+    }
+
+    /// What the part is called in which a suite is played against it.
+    pub fn part(self, suite: &str) -> String {
+        match self {
+            Self::Server => suite.to_owned(),
+            Self::Cluster => format!("three-{suite}"),
+        }
+    }
+}
+
 /// The suites there are, in order.
 pub fn names(workspace: &Workspace) -> Vec<String> {
     let folders = fs::read_dir(workspace.root.join("conformance"))
@@ -37,11 +62,13 @@ pub fn names(workspace: &Workspace) -> Vec<String> {
     let suites = folders.iter().filter(|folder| folder.path().join("package.json").is_file());
     let mut names: Vec<String> =
         suites.map(|suite| suite.file_name().to_string_lossy().into_owned()).collect();
+    // It brings its own cluster.
+    names.retain(|name| name != cluster::NAME);
     names.sort();
     names
 }
 
-pub fn check(workspace: &Workspace, name: &str) -> Outcome {
+pub fn check(workspace: &Workspace, name: &str, host: Host) -> Outcome {
     let folder = workspace.root.join("conformance").join(name);
     let mut node = node(&folder);
     if name == BROWSER {
@@ -61,7 +88,7 @@ pub fn check(workspace: &Workspace, name: &str) -> Outcome {
         };
     }
     match npm_packages(workspace, &folder) {
-        Ok(()) => run(workspace, name, node, &CROWD),
+        Ok(()) => run(workspace, name, node, &CROWD, host),
         Err(outcome) => outcome,
     }
 }
@@ -89,7 +116,7 @@ pub fn sdk(workspace: &Workspace) -> Outcome {
             "crates/server/assets had other bundles than sdk/js makes; they are there now: commit them";
         return Outcome::fail(note, "");
     }
-    run(workspace, NAME, node_with_websocket(&folder), &[])
+    run(workspace, NAME, node_with_websocket(&folder), &[], Host::Server)
 }
 
 /// Node.js before 22 has a WebSocket only if asked, and takes everything in a folder `test` for tests, so they are named.
@@ -103,14 +130,14 @@ fn node_with_websocket(folder: &Path) -> Command {
     node
 }
 
-fn node(folder: &Path) -> Command {
+pub fn node(folder: &Path) -> Command {
     // Without a path: how `node --test` reads one differs between versions.
     let mut node = Command::new("node");
     node.args(["--test", "--test-reporter=tap"]).current_dir(folder).env("NO_COLOR", "1");
     node
 }
 
-fn npm_packages(workspace: &Workspace, folder: &Path) -> Result<(), Outcome> {
+pub fn npm_packages(workspace: &Workspace, folder: &Path) -> Result<(), Outcome> {
     setup::npm_packages(workspace, folder).map_err(|problem| match problem {
         NpmProblem::Missing(missing) => Outcome::skip(missing),
         NpmProblem::Failed(note, output) => Outcome::fail(format!("npm ci: {note}"), output),
@@ -118,15 +145,16 @@ fn npm_packages(workspace: &Workspace, folder: &Path) -> Result<(), Outcome> {
 }
 
 /// Runs a suite against a server of its own, which has these options.
-pub fn run(workspace: &Workspace, name: &str, mut suite: Command, options: &[&str]) -> Outcome {
+pub fn run(workspace: &Workspace, name: &str, mut suite: Command, options: &[&str], host: Host) -> Outcome {
+    let name = host.part(name);
     let server_log = log(workspace, &format!("{name}-server"));
-    let program = workspace.target.join("debug/duplex");
+    let program = host.program(workspace);
     let mut server = match Server::start(&program, options, &server_log) {
         Ok(server) => server,
         Err(problem) => return Outcome::fail("no server", problem),
     };
     suite.env("DUPLEX_URL", format!("http://{}", server.address())).env("DUPLEX_PROGRAM", &program);
-    let mut outcome = counted(process::run(&mut suite, &log(workspace, name), LIMIT));
+    let mut outcome = counted(process::run(&mut suite, &log(workspace, &name), LIMIT));
     if let Some(fault) = server.fault() {
         outcome.failed += 1;
         outcome.note = fault;
@@ -138,7 +166,7 @@ pub fn run(workspace: &Workspace, name: &str, mut suite: Command, options: &[&st
 }
 
 /// Reads the sums at the end of TAP. A test that prints `SKIP: reason` passes for Node and is skipped for us.
-fn counted(finished: Finished) -> Outcome {
+pub fn counted(finished: Finished) -> Outcome {
     let sum = |what: &str| -> Option<usize> {
         let mut lines = finished.output.lines().rev();
         lines.find_map(|line| line.strip_prefix("# ")?.strip_prefix(what)?.trim().parse().ok())
