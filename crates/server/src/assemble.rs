@@ -117,6 +117,7 @@ struct Parts {
     node: Arc<Node>,
     carrier: Carrier,
     talk: Arc<Talk>,
+    nodes: Arc<Nodes>,
     authority: Arc<Authority>,
     backend: Arc<dyn Backend>,
     places: Arc<Places>,
@@ -280,9 +281,10 @@ impl Parts {
         let carrier = Carrier::start(options, nodes.own(), Arc::new(inlet))?;
         let parts = Self {
             backend: around(Arc::new(Gate(Arc::clone(&authority)))),
-            talk: Arc::new(Talk::new(nodes, carrier.cluster.clone(), None)),
+            talk: Arc::new(Talk::new(Arc::clone(&nodes), carrier.cluster.clone(), None)),
             carrier,
             node,
+            nodes,
             authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
@@ -316,6 +318,7 @@ impl Parts {
         shard.reserve((2 * self.places.limit() / self.node.shards().count()).min(SESSIONS_RESERVED_MAX));
         Rc::new(Site {
             id,
+            nodes: Arc::clone(&self.nodes),
             shard,
             ground,
             authority: Arc::clone(&self.authority),

@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use crate::api::{Endpoint, Station};
 use crate::authority::Authority;
 use crate::carrier::Carrier;
-use crate::cluster::Talk;
+use crate::cluster::{Nodes, Talk};
 use crate::guard::Visitor;
 use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
@@ -40,7 +40,7 @@ pub(crate) use client::{Caller, Seat};
 pub(crate) use engineio::Registry as Engines;
 pub(crate) use errand::{Errand, run as run_errands};
 pub(crate) use recovery::{Recoveries, Whereabouts};
-pub(crate) use session::Registry;
+pub(crate) use session::{Registry, SessionToken};
 pub(crate) use signalr::{Registry as Hubs, Signer};
 
 /// Publications as native frames over WebSocket.
@@ -93,6 +93,8 @@ pub(crate) fn encodings() -> Vec<Encoding> {
 /// What the doors of one shard need.
 pub(crate) struct Site {
     pub id: ShardId,
+    /// This node and its peers.
+    pub nodes: Arc<Nodes>,
     pub shard: Rc<Shard>,
     pub ground: Ground,
     pub authority: Arc<Authority>,
@@ -125,6 +127,11 @@ impl Site {
     /// What holds now.
     pub fn live(&self) -> Arc<Live> {
         Arc::clone(&self.live.borrow())
+    }
+
+    /// The name of a session that is to be here.
+    pub fn new_token(&self) -> SessionToken {
+        SessionToken::random(self.nodes.own(), self.id)
     }
 
     /// From now on this holds.

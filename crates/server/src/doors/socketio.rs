@@ -344,7 +344,7 @@ impl Namespaces {
         let (mut stamp, mut trail, mut secret, mut client) = (Stamp::Off, None, None, None);
         if self.recovers(connection) {
             let (pid, stands) = match recalled {
-                None => (Pid::random(site.id), Vec::new()),
+                None => (site.new_token(), Vec::new()),
                 Some((pid, Recalled { client: before, user, stands })) => {
                     client = Some(before);
                     let since = |(channel, at): &(ChannelName, Position)| {

@@ -22,7 +22,7 @@ use crate::table::{Door, Expect, House, Row, play, row};
 
 const JSON: Form = Form::Json;
 /// Of the form of a token, and nobody's.
-const NOBODY: &str = "AAAAAAAAAAAAAAAAAAAAAAA";
+const NOBODY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 /// What happens to a session that somebody else has, who must not be harmed by it.
 fn to_a_session(
@@ -70,9 +70,9 @@ fn a_token_that_is_nobodys_opens_nothing_and_harms_nobody() {
     let forge: [(&str, Forge); 8] = [
         ("unknown", |_| NOBODY.to_owned()),
         ("of the other shard", |token| {
-            format!("{}{}", &token[..22], if token.ends_with('A') { 'E' } else { 'A' })
+            format!("{}{}", &token[..33], if token.ends_with('A') { 'Q' } else { 'A' })
         }),
-        ("of a shard that is not", |token| format!("{}_A", &token[..21])),
+        ("of a shard that is not", |token| format!("{}_w", &token[..32])),
         ("with one letter changed", |token| {
             format!("{}{}", if token.starts_with('x') { 'y' } else { 'x' }, &token[1..])
         }),

@@ -31,7 +31,7 @@ fn readable(status: u16) -> (u16, Option<String>, Option<String>) {
 #[test]
 fn a_page_of_an_allowed_origin_may_read_answers_and_errors_of_every_kind() {
     let server = hospitable();
-    let unknown = "AAAAAAAAAAAAAAAAAAAAAAA";
+    let unknown = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
     for (home, at) in [(0, 0), (0, 1)] {
         let session = Session::connect_at(server.address, home, JSON);
         let token = &*session.token;

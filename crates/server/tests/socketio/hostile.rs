@@ -23,9 +23,9 @@ use crate::support::{Levels, eventually, start};
 fn a_name_that_is_nobodys_opens_nothing_and_harms_nobody() {
     type Forge = fn(&str) -> String;
     let forge: [(&str, Forge); 9] = [
-        ("unknown", |_| "AAAAAAAAAAAAAAAAAAAAAAA".to_owned()),
-        ("of the other shard", |sid| format!("{}{}", &sid[..22], if sid.ends_with('A') { 'E' } else { 'A' })),
-        ("of a shard that is not", |sid| format!("{}_A", &sid[..21])),
+        ("unknown", |_| "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA".to_owned()),
+        ("of the other shard", |sid| format!("{}{}", &sid[..33], if sid.ends_with('A') { 'Q' } else { 'A' })),
+        ("of a shard that is not", |sid| format!("{}_w", &sid[..32])),
         ("with one letter changed", |sid| {
             format!("{}{}", if sid.starts_with('x') { 'y' } else { 'x' }, &sid[1..])
         }),

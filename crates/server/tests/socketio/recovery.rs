@@ -152,7 +152,7 @@ fn what_cannot_be_recovered_whole_is_a_fresh_session() {
         client.io.is_well("");
     };
     let client = known();
-    fresh(json!({ "pid": "AAAAAAAAAAAAAAAAAAAAAAA", "offset": client.offset }), &client);
+    fresh(json!({ "pid": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "offset": client.offset }), &client);
     fresh(json!({ "pid": "../../etc", "offset": client.offset }), &client);
     fresh(json!({ "pid": client.pid, "offset": "ab.7" }), &client);
     let client = known();

@@ -14,7 +14,7 @@ const PAGE: &str = "http://app.example";
 /// Both protocols stand on the same layer.
 const DOORS: [&str; 2] = ["/engine.io/", "/socket.io/"];
 /// Of the form of a session's name, and nobody's.
-const NOBODY: &str = "AAAAAAAAAAAAAAAAAAAAAAA";
+const NOBODY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 const TRANSPORT: &str = r#"{"code":0,"message":"Transport unknown"}"#;
 const SESSION: &str = UNKNOWN_SESSION;
@@ -40,11 +40,11 @@ const REFUSED: [(&str, &str, &str); 34] = [
     ("GET", "?EIO=4&transport=constructor", TRANSPORT),
     ("GET", "?EIO=4&transport=flashsocket", TRANSPORT),
     ("POST", "?EIO=4&transport=abc", TRANSPORT),
-    ("GET", "?EIO=3&transport=abc&sid=AAAAAAAAAAAAAAAAAAAAAAA", TRANSPORT),
+    ("GET", "?EIO=3&transport=abc&sid=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", TRANSPORT),
     ("GET", "?EIO=4&transport=polling&sid=abc", SESSION),
-    ("GET", "?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAAAA", SESSION),
-    ("GET", "?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAAAE", SESSION),
-    ("GET", "?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAA_A", SESSION),
+    ("GET", "?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", SESSION),
+    ("GET", "?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQ", SESSION),
+    ("GET", "?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA_w", SESSION),
     ("GET", "?EIO=4&transport=polling&sid=__proto__", SESSION),
     ("GET", "?EIO=4&transport=polling&sid=%00", SESSION),
     ("POST", "?EIO=4&transport=polling&sid=abc", SESSION),

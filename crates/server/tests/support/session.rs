@@ -104,11 +104,11 @@ pub fn status(address: SocketAddr, head: &str) -> (u16, String) {
     (response.status, response.body)
 }
 
-/// On which shard a session is: the last byte of its token says so.
+/// On which shard of its node a session is: the last byte of its token says so.
 pub fn shard(token: &str) -> u8 {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).expect("a token is base64url");
-    assert_eq!(bytes.len(), 17, "{token}: 128 bits and the shard");
-    bytes[16]
+    assert_eq!(bytes.len(), 25, "{token}: 128 bits, the node and the shard");
+    bytes[24]
 }
 
 /// A connection that is on `shard`, where no session of its is left.

@@ -105,7 +105,7 @@ fn begin_polled(
         Ok(place) => place,
         Err(status) => return later(status),
     };
-    let sid = Sid::random(site.id);
+    let sid = site.new_token();
     let origin = Origin { place, token: shown_token(request), channels: channels(request) };
     let connection = Connection::open(site, (version, Transport::Polling), upper, Some(sid.secret), origin);
     site.engines.add(sid.secret, &connection);

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::Connection;
 use crate::doors::session::{Secret, SessionToken};
 
-/// Names a session to its client and to nobody else, and says on which shard it is.
+/// Names a session to its client and to nobody else, and says on which shard of which node it is.
 pub(super) type Sid = SessionToken;
 
 /// Sessions by their secret, and in the order in which they came.

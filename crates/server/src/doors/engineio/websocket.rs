@@ -49,7 +49,7 @@ pub(super) fn begin(
         Box::new(move |stream, early| {
             let link = websocket::link(stream, &accept, Rc::clone(&site.sockets));
             // Nobody may ask for it by this name: what would be better than a WebSocket?
-            let sid = Sid::random(site.id);
+            let sid = site.new_token();
             let connection = Connection::open(&site, (version, Transport::WebSocket), upper, None, origin);
             connection.send_packet(&handshake(&site, &sid, &[]));
             connection.carry(Carrier::WebSocket(Rc::clone(&link)));

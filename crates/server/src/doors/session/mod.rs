@@ -202,7 +202,7 @@ fn begin(
     if form == Form::Json && std::str::from_utf8(&first).is_err() {
         return Err(NotTaken::NotText);
     }
-    let token = SessionToken::random(site.id);
+    let token = site.new_token();
     let Admission { place, identity } = admission;
     let guard = Guard { registry: Rc::clone(&site.sessions), secret: token.secret, _place: place };
     let link = MovableLink::new(describe, live.retained_bytes, Box::new(guard));

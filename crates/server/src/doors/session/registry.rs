@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use duplex_core::ShardId;
+use duplex_core::{NodeId, ShardId};
 use duplex_engine::SessionKey;
 use duplex_protocol::native::Form;
 use duplex_transport::movable::MovableLink;
@@ -17,32 +17,35 @@ use crate::places::AddressPlace;
 /// 128 bits that nobody can guess.
 pub(crate) type Secret = [u8; 16];
 
-/// Names a session to its client and to nobody else, and says on which shard it is.
+/// Names a session to its client and to nobody else, and says on which shard of which node it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SessionToken {
+    pub node: NodeId,
     pub shard: ShardId,
     pub secret: Secret,
 }
 
 impl SessionToken {
     /// A fresh one.
-    pub fn random(shard: ShardId) -> Self {
+    pub fn random(node: NodeId, shard: ShardId) -> Self {
         let mut secret = Secret::default();
         getrandom::fill(&mut secret).expect("the operating system gives random bytes");
-        Self { shard, secret }
+        Self { node, shard, secret }
     }
 
     /// Reads one as it is written in a path. It comes from outside, so anything may be in it.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; 17] = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let (secret, [shard]) = bytes.split_first_chunk()? else { return None };
-        Some(Self { shard: ShardId::new(usize::from(*shard))?, secret: *secret })
+        let bytes: [u8; 25] = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
+        let (secret, rest) = bytes.split_first_chunk()?;
+        let (node, [shard]) = rest.split_first_chunk()? else { return None };
+        let (node, shard) = (NodeId::from_random(*node), ShardId::new(usize::from(*shard))?);
+        Some(Self { node, shard, secret: *secret })
     }
 }
 
 impl fmt::Display for SessionToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = self.secret.to_vec();
+        let mut bytes = [&self.secret[..], &self.node.bytes()].concat();
         bytes.push(u8::try_from(self.shard.index()).expect("there are fewer shards"));
         f.write_str(&BASE64_URL_SAFE_NO_PAD.encode(bytes))
     }
@@ -100,14 +103,15 @@ mod tests {
 
     #[test]
     fn a_token_is_read_as_it_is_written_and_nothing_else_is() {
-        let token = SessionToken { shard: ShardId::new(3).unwrap(), secret: [0xfe; 16] };
+        let (node, shard) = (NodeId::from_random([7; 8]), ShardId::new(3).unwrap());
+        let token = SessionToken { node, shard, secret: [0xfe; 16] };
         let text = token.to_string();
-        assert_eq!((text.len(), SessionToken::parse(&text)), (23, Some(token)));
+        assert_eq!((text.len(), SessionToken::parse(&text)), (34, Some(token)));
         let longer = format!("{text}AA");
         for forged in ["", "x", &text[1..], &longer, "../../etc/passwd", "%00", "_v7-_v7-_v7-_v7-_v7-_v7"] {
             assert_eq!(SessionToken::parse(forged), None, "{forged:?}");
         }
-        let far = BASE64_URL_SAFE_NO_PAD.encode([0xff; 17]);
+        let far = BASE64_URL_SAFE_NO_PAD.encode([0xff; 25]);
         assert_eq!(SessionToken::parse(&far), None, "there is no such shard");
     }
 }

@@ -152,6 +152,7 @@ fn wire(site: &Rc<Site>, stream: TcpStream, (begin, arrival): (Begin, Arrival)) 
     }
     let Begin { introduction, identity, owner, token, place } = begin;
     let named = token.unwrap_or_else(|| ConnectionToken {
+        node: site.nodes.own(),
         shard: site.id,
         client: new_client(),
         issued_ms: 0,

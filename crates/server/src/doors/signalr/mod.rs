@@ -30,7 +30,7 @@ pub(crate) use token::Signer;
 use self::carry::{Begin, Origin};
 use self::handlers::Posted;
 use self::registry::{Claim, Found, Owner, Polls, TokenDigest};
-use self::token::{ConnectionToken, UserMark};
+use self::token::{ConnectionToken, UserMark, token_of_ours};
 use super::{
     BARE, Caller, Counted, SIGNALR, SIGNALR_BARE, SIGNALR_BARE_MESSAGE_PACK, SIGNALR_ITEMS,
     SIGNALR_MESSAGE_PACK, Site, bearer, find_place, later, not_allowed, preflight, take_place,
@@ -240,6 +240,7 @@ async fn negotiate(site: &Site, caller: &Caller, request: &Request<Incoming>, hu
         _ => Resume::No,
     };
     let token = ConnectionToken {
+        node: site.nodes.own(),
         shard: site.id,
         client: new_client(),
         issued_ms: unix_ms(),
@@ -347,7 +348,7 @@ async fn of_hub(
     }
     let shown = shown_token(&request);
     let token = match query::any_case(request.uri().query(), "id") {
-        Some(id) => Some(ConnectionToken::read(&id, &site.signer, &hub.path).ok_or_else(unknown)?),
+        Some(id) => Some(token_of_ours(site, &id, hub).ok_or_else(unknown)?),
         None if visit == Visit::Upgrade => None,
         None => return Err(refuse(StatusCode::BAD_REQUEST, "Connection ID required")),
     };

@@ -5,9 +5,10 @@ use std::fmt;
 use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use duplex_core::{Able, ClientId, ShardId, UserId};
+use duplex_core::{Able, ClientId, NodeId, ShardId, UserId};
 
-use super::Resume;
+use super::{Resume, Site};
+use crate::hubs::Hub;
 
 /// Bytes of the signature: half of what HMAC-SHA256 gives (RFC 2104, 5).
 const SIGNATURE_BYTES: usize = 16;
@@ -38,7 +39,9 @@ impl Signer {
 /// What a token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ConnectionToken {
-    /// Where the connection will be.
+    /// Where the connection will be: on this node,
+    pub node: NodeId,
+    /// and this shard of it.
     pub shard: ShardId,
     /// The id of its client.
     pub client: ClientId,
@@ -85,6 +88,7 @@ impl ConnectionToken {
             flags |= ANSWERS;
         }
         let mut bytes = vec![shard, flags];
+        bytes.extend_from_slice(&self.node.bytes());
         bytes.extend_from_slice(&self.issued_ms.to_be_bytes());
         bytes.extend_from_slice(&self.client.bytes());
         bytes.extend_from_slice(&self.user.0);
@@ -93,15 +97,17 @@ impl ConnectionToken {
         Signed(bytes)
     }
 
-    /// Reads one that was signed here for the hub at `path`. It comes from outside, so anything may be in it.
+    /// Reads one that was signed with this key for the hub at `path`, perhaps by another node. It comes from outside, so anything may be in it.
     pub fn read(text: &str, signer: &Signer, path: &str) -> Option<Self> {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
         let (claims, signature) = bytes.split_last_chunk::<SIGNATURE_BYTES>()?;
         constant_time::verify_slices_are_equal(&signer.signature(claims, path), signature).ok()?;
         let (&[shard, flags], rest) = claims.split_first_chunk()?;
+        let (node, rest) = rest.split_first_chunk()?;
         let (issued_ms, rest) = rest.split_first_chunk()?;
         let (client, user) = rest.split_first_chunk()?;
         Some(Self {
+            node: NodeId::from_random(*node),
             shard: ShardId::new(usize::from(shard))?,
             client: ClientId::from_random(*client),
             issued_ms: u64::from_be_bytes(*issued_ms),
@@ -112,6 +118,12 @@ impl ConnectionToken {
     }
 }
 
+/// Reads a token of a connection that is on this node, or may be.
+pub(super) fn token_of_ours(site: &Site, text: &str, hub: &Hub) -> Option<ConnectionToken> {
+    let token = ConnectionToken::read(text, &site.signer, &hub.path)?;
+    (token.node == site.nodes.own()).then_some(token)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +132,7 @@ mod tests {
     fn a_token_is_read_where_it_was_signed_and_nowhere_else() {
         let signer = Signer::new();
         let token = ConnectionToken {
+            node: NodeId::from_random([9; 8]),
             shard: ShardId::new(3).unwrap(),
             client: ClientId::from_random([7; 16]),
             issued_ms: 1_732_330_000_123,
