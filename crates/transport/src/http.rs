@@ -1,7 +1,9 @@
 //! HTTP/1.1 by hyper, and the ways out of it: after an upgrade, or to be answered by someone else, the bare socket is
-//! handed on.
+//! handed on. Requests of this server to others, too.
 
 mod raw;
+mod ask;
+mod lines;
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -19,8 +21,10 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use tokio::net::TcpStream;
 
+pub use ask::{Asked, ask};
+pub use lines::{Line, Lines, Unanswered};
 use raw::Replay;
-pub use raw::{Afterwards, Fields, respond};
+pub use raw::{Afterwards, Fields, attend, respond};
 
 /// Longest head, bytes; hyper answers 431 beyond it.
 const HEAD_BYTES_MAX: usize = 16 << 10;

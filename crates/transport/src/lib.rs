@@ -1,4 +1,5 @@
-//! Bytes in and out: listeners, HTTP, WebSocket, responses that go on, long polls, and sessions that any of them carries.
+//! Bytes in and out: listeners, HTTP, WebSocket, responses that go on, long polls, sessions that any of them carries, and
+//! connections that are passed on to another server.
 //!
 //! A transport is a file here and a route in the server. It knows nothing of the engine: frames it reads go to a
 //! [`Handler`], frames to send come through the [`duplex_core::Link`] it implements.
@@ -7,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod listener;
+mod dial;
 pub mod http;
 pub mod websocket;
 pub mod movable;
@@ -14,6 +16,7 @@ mod endless;
 pub mod poll;
 mod framing;
 mod socket;
+pub mod splice;
 
 pub use endless::{Endless, EndlessLink};
 pub use framing::Framing;

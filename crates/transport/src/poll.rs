@@ -16,8 +16,6 @@ use crate::framing::Framing;
 use crate::http::{Afterwards, Fields, respond};
 use crate::socket;
 
-/// Bytes a client may send behind a poll that waits, for its connection to go on after it.
-const EARLY_BYTES_MAX: usize = 16 << 10;
 /// The answer to a poll that another request has taken the place of.
 const OVERTAKEN: &str = "another request carries the session now\n";
 
@@ -98,14 +96,7 @@ impl PollLink {
             waiting => *stage = waiting,
         }
         *self.waiter.borrow_mut() = Some(cx.waker().clone());
-        let mut is_abused = false;
-        let ended = socket::poll_end(stream, cx, |bytes| {
-            is_abused |= early.len() + bytes.len() > EARLY_BYTES_MAX;
-            if !is_abused {
-                early.extend_from_slice(bytes);
-            }
-        });
-        if ended.is_ready() || is_abused { Poll::Ready(None) } else { Poll::Pending }
+        socket::poll_gone(stream, early, cx).map(|()| None)
     }
 }
 

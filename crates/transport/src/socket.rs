@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 const SLICES_MAX: usize = 32;
 /// Bytes that are read of a client that has nothing to say, in one poll.
 const UNASKED_BYTES: usize = 512;
+/// Bytes a client may send behind a request that waits, for its connection to go on after it.
+const EARLY_BYTES_MAX: usize = 16 << 10;
 
 /// One write of what the socket takes now.
 pub(crate) fn write_some(stream: &TcpStream, queue: &FrameQueue) -> io::Result<usize> {
@@ -58,4 +60,17 @@ pub(crate) fn poll_end(stream: &TcpStream, cx: &mut Context<'_>, mut take: impl 
             Err(_) => return Poll::Ready(()),
         }
     }
+}
+
+/// Waits for the end of a client whose request waits; what it sends behind the request is kept. Ready also if that is too
+/// much.
+pub(crate) fn poll_gone(stream: &TcpStream, early: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()> {
+    let mut is_abused = false;
+    let ended = poll_end(stream, cx, |bytes| {
+        is_abused |= early.len() + bytes.len() > EARLY_BYTES_MAX;
+        if !is_abused {
+            early.extend_from_slice(bytes);
+        }
+    });
+    if is_abused { Poll::Ready(()) } else { ended }
 }

@@ -1,17 +1,20 @@
 //! A connection in and out of hyper's hands: what was read of it is given back, and responses are written without it.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, Bytes};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+
+use crate::socket;
 
 /// A socket of which something was read already.
 pub(super) struct Replay {
@@ -116,10 +119,36 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// The head of a request with these, and without a body (RFC 9112, 3).
+    pub fn request(&self, method: &Method, target: &str) -> Vec<u8> {
+        let mut out = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
+        out.extend_from_slice(&self.0);
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+}
+
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
     for part in [name.as_bytes(), b": ", value, b"\r\n"] {
         out.extend_from_slice(part);
     }
+}
+
+/// Writes all of `bytes`.
+///
+/// # Errors
+/// The connection broke.
+pub(super) async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match stream.try_write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Writes a whole response. Its reader may take `patience` over it.
@@ -127,18 +156,21 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 /// # Errors
 /// The connection broke, or its reader took too long.
 pub async fn respond(stream: &TcpStream, response: &[u8], patience: Duration) -> io::Result<()> {
-    let writing = async {
-        let mut rest = response;
-        while !rest.is_empty() {
-            match stream.try_write(rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    };
-    tokio::time::timeout(patience, writing)
-        .await
-        .unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+    let writing = tokio::time::timeout(patience, write(stream, response));
+    writing.await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+}
+
+/// Waits for what a client is to be answered, for as long as the client is there: `None` if it has gone. What it sends
+/// meanwhile is added to `early`.
+pub async fn attend<T>(
+    stream: &TcpStream,
+    early: &mut Vec<u8>,
+    answer: impl Future<Output = T>,
+) -> Option<T> {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| match answer.as_mut().poll(cx) {
+        Poll::Ready(answer) => Poll::Ready(Some(answer)),
+        Poll::Pending => socket::poll_gone(stream, early, cx).map(|()| None),
+    })
+    .await
 }
