@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use duplex_core::{Backend, ShardId};
 use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
-use duplex_transport::{Acceptor, BUSY, TOO_MANY, turn_away, websocket};
+use duplex_transport::{Acceptor, BUSY, SocketOptions, TOO_MANY, turn_away, websocket};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval};
@@ -19,10 +19,10 @@ use tokio::time::{Instant, interval};
 use crate::api::Station;
 use crate::authority::{Authority, Credentials, Gate};
 use crate::carrier::Carrier;
-use crate::cluster::{Inlet, Nodes, Notes, Talk, listen, new_node};
+use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Proofs, Talk};
 use crate::config::{Change, changes};
 use crate::doors::{
-    self, Caller, Engines, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
+    self, Caller, Engines, Entrance, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
 };
 use crate::live::Live;
 use crate::options::Mode;
@@ -73,6 +73,14 @@ pub enum StartError {
          \"wait\""
     )]
     Broker,
+    /// The same, of the address for other nodes.
+    #[error("cluster.listen: cannot listen on {address}: {error}; stop what uses it, or choose another")]
+    BindCluster {
+        /// Where it should have listened.
+        address: SocketAddr,
+        /// What the operating system said.
+        error: io::Error,
+    },
     /// The operating system gives no more threads or event queues.
     #[error("cannot start a thread or its event loop: {0}")]
     System(#[from] io::Error),
@@ -81,7 +89,9 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    advertised: Option<SocketAddr>,
     node: Arc<Node>,
+    nodes: Arc<Nodes>,
     places: Arc<Places>,
     authority: Arc<Authority>,
     ready: Arc<AtomicBool>,
@@ -104,6 +114,32 @@ pub(crate) enum Stage {
     Over,
 }
 
+/// Where connections come in.
+struct Listeners {
+    clients: Acceptor,
+    address: SocketAddr,
+    peers: Option<Acceptor>,
+    /// The address that other nodes are told.
+    advertised: Option<SocketAddr>,
+}
+
+impl Listeners {
+    /// Call it on the runtime that will accept.
+    fn bind(options: &Options) -> Result<Self, StartError> {
+        let bind = |address| Acceptor::bind(address, options.sockets);
+        let clients =
+            bind(options.listen).map_err(|error| StartError::Bind { address: options.listen, error })?;
+        let peers = options
+            .cluster
+            .listen
+            .map(|address| bind(address).map_err(|error| StartError::BindCluster { address, error }));
+        let peers = peers.transpose()?;
+        let bound = peers.as_ref().map(Acceptor::address).transpose()?;
+        let advertised = bound.map(|bound| cluster::advertised(&options.cluster, bound));
+        Ok(Self { address: clients.address()?, clients, peers, advertised })
+    }
+}
+
 /// A shard as the acceptor sees it.
 struct Worker {
     sockets: mpsc::Sender<(TcpStream, SocketAddr, Seat)>,
@@ -118,6 +154,7 @@ struct Parts {
     carrier: Carrier,
     talk: Arc<Talk>,
     nodes: Arc<Nodes>,
+    proofs: Option<Arc<Proofs>>,
     authority: Arc<Authority>,
     backend: Arc<dyn Backend>,
     places: Arc<Places>,
@@ -127,6 +164,7 @@ struct Parts {
     signer: Arc<Signer>,
     live: watch::Receiver<Arc<Live>>,
     stage: watch::Receiver<Stage>,
+    socket_options: SocketOptions,
 }
 
 impl Server {
@@ -148,35 +186,56 @@ impl Server {
     ) -> Result<Self, StartError> {
         let (live, credentials) = Self::check(&options)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let acceptor = runtime.block_on(async { Acceptor::bind(options.listen, options.sockets) });
-        let acceptor = acceptor.map_err(|error| StartError::Bind { address: options.listen, error })?;
-        let address = acceptor.address()?;
+        let Listeners { clients, address, peers, advertised } =
+            runtime.block_on(async { Listeners::bind(&options) })?;
         tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let (parts, errands, notes) = Parts::new(&options, credentials, around, live_now, stage_now.clone())?;
+        let (parts, errands, notes) =
+            Parts::new(&options, credentials, around, (live_now, stage_now.clone()), advertised)?;
         let (mut threads, mut workers) = (Vec::new(), Vec::new());
         for (id, errands) in parts.node.shards().zip(errands) {
             let (thread, worker) = start_shard(id, parts.clone(), errands)?;
             threads.push(thread);
             workers.push(worker);
         }
-        let talking = listen(Arc::clone(&parts.talk), notes, parts.station());
-        let Parts { node, authority, places, ready, carrier, stage: mut stages, .. } = parts;
+        let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station());
+        let Parts { node, nodes, authority, places, ready, carrier, errands, stage: mut stages, .. } = parts;
         let counted = Arc::clone(&places);
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
             runtime.block_on(async {
+                let from_peers = async {
+                    if let Some(acceptor) = peers {
+                        cluster::accept(acceptor, errands, Arc::clone(&counted), stage_now.clone()).await;
+                    }
+                };
+                let from_clients =
+                    accept(clients, workers, Arc::clone(&counted), &carrier, stage_now.clone());
                 // Nodes talk until the last client has left.
                 let over = stages.wait_for(|stage| *stage == Stage::Over);
                 let talking = async {
                     tokio::select! { () = talking => {}, _ = over => {} }
                 };
-                tokio::join!(accept(acceptor, workers, counted, &carrier, stage_now), talking);
+                tokio::join!(from_clients, from_peers, talking);
             });
         })?);
         ready.store(true, Relaxed);
         let (mode, options) = (options.mode, Mutex::new(options));
-        Ok(Self { address, node, places, authority, ready, mode, options, live, stage, threads })
+        let own = Self {
+            address,
+            advertised,
+            node,
+            nodes,
+            places,
+            authority,
+            ready,
+            mode,
+            options,
+            live,
+            stage,
+            threads,
+        };
+        Ok(own)
     }
 
     /// Checks options without starting anything.
@@ -194,6 +253,7 @@ impl Server {
         if !(1..=duplex_core::ShardSet::MAX).contains(&options.shards) {
             return Err(StartError::Shards(options.shards));
         }
+        cluster::check(&options.cluster).map_err(StartError::Options)?;
         let live = Live::new(options).map_err(StartError::Options)?;
         let credentials = Credentials::load(options).map_err(StartError::Options)?;
         Ok((live, credentials))
@@ -219,6 +279,16 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where other nodes reach it, if they do.
+    pub fn advertised(&self) -> Option<SocketAddr> {
+        self.advertised
+    }
+
+    /// This node, and those it knows: requests for sessions of theirs are sent on to them.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
     }
 
     /// How much there is of what must not leak.
@@ -269,30 +339,34 @@ impl Parts {
         options: &Options,
         credentials: Credentials,
         around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
-        live: watch::Receiver<Arc<Live>>,
-        stage: watch::Receiver<Stage>,
+        (live, stage): (watch::Receiver<Arc<Live>>, watch::Receiver<Stage>),
+        advertised: Option<SocketAddr>,
     ) -> Result<(Self, Vec<mpsc::Receiver<Errand>>, Notes), StartError> {
-        let nodes = Arc::new(Nodes::new(new_node()));
+        let nodes = Arc::new(Nodes::new(cluster::new_node()));
         let node = Arc::new(Node::new(options.shards, doors::encodings(), options.settings.inbox_bytes));
         let (errands, waiting): (Vec<_>, _) =
             node.shards().map(|_| mpsc::channel(WAITING_ERRANDS_MAX)).unzip();
         let authority = Arc::new(Authority::new(credentials, options));
         let (inlet, notes) = Inlet::new(Arc::clone(&node));
         let carrier = Carrier::start(options, nodes.own(), Arc::new(inlet))?;
+        let secret = options.cluster.secret.as_ref();
+        let proofs = secret.map(|secret| Arc::new(Proofs::new(secret, nodes.own())));
         let parts = Self {
             backend: around(Arc::new(Gate(Arc::clone(&authority)))),
-            talk: Arc::new(Talk::new(Arc::clone(&nodes), carrier.cluster.clone(), None)),
+            talk: Arc::new(Talk::new(Arc::clone(&nodes), carrier.cluster.clone(), advertised)),
             carrier,
             node,
             nodes,
+            proofs,
             authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
             errands: errands.into(),
             whereabouts: Whereabouts::default(),
-            signer: Arc::new(Signer::new()),
+            signer: Arc::new(secret.map_or_else(Signer::random, Signer::derived)),
             live,
             stage,
+            socket_options: options.sockets,
         };
         Ok((parts, waiting, notes))
     }
@@ -319,6 +393,8 @@ impl Parts {
         Rc::new(Site {
             id,
             nodes: Arc::clone(&self.nodes),
+            proofs: self.proofs.clone(),
+            onward: Onward::new(self.socket_options),
             shard,
             ground,
             authority: Arc::clone(&self.authority),
@@ -434,8 +510,8 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
         Ok(stream) => stream,
         Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
     };
-    let caller = Arc::new(Caller { peer: peer.ip(), seat });
-    doors::serve(site, stream, Bytes::new(), caller);
+    let caller = Caller { peer: peer.ip(), entrance: Entrance::Public, seat: Arc::new(seat) };
+    doors::serve(site, stream, Bytes::new(), Arc::new(caller));
 }
 
 async fn ticks(site: Rc<Site>) {

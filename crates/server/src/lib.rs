@@ -46,7 +46,7 @@ pub use duplex_broker::{Target, TargetError};
 pub use guard::{Origin, OriginError};
 pub use hubs::{Hub, HubError};
 pub use options::{
-    AtStart, Auth, BrokerOptions, BrokerPlace, ConnectionRecovery, Connections, Drain, Mode, Namespace,
-    Options, Slow, SocketIo, Timeouts, Version2,
+    AtStart, Auth, BrokerOptions, BrokerPlace, Cluster, ConnectionRecovery, Connections, Drain, Mode,
+    Namespace, Options, Slow, SocketIo, Timeouts, Version2,
 };
 pub use places::Refused;

@@ -57,6 +57,8 @@ pub struct Options {
     pub socketio: SocketIo,
     /// Where clients of SignalR connect, and which channels they meet there. Default `/signalr`, all channels.
     pub hubs: Vec<Hub>,
+    /// How other nodes reach this one. Default: not at all.
+    pub cluster: Cluster,
 }
 
 /// For whom a server is open.
@@ -221,6 +223,17 @@ pub struct SocketIo {
     pub recovery_ttl: Duration,
 }
 
+/// How other nodes reach this one.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    /// Where to listen for them. Default: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// The address that they are told. Default: where it listens.
+    pub advertise: Option<SocketAddr>,
+    /// What they know each other by. Required with `listen`.
+    pub secret: Option<Secret>,
+}
+
 /// Whether a client of Socket.IO that comes back gets what it missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -327,6 +340,7 @@ impl Default for Options {
             drain: Drain::default(),
             socketio: SocketIo::default(),
             hubs: vec![Hub::default()],
+            cluster: Cluster::default(),
         }
     }
 }

@@ -113,6 +113,16 @@ impl Places {
         Ok(Place { places: Arc::clone(self), _address: address })
     }
 
+    /// A place for a connection of another node. The clients whose requests come on it are counted by their own addresses.
+    pub fn take_peers(self: &Arc<Self>) -> Result<Place, Full> {
+        if self.connections.load(Relaxed) >= self.limits().connections.node {
+            self.refused.node_full.fetch_add(1, Relaxed);
+            return Err(Full::Node);
+        }
+        self.connections.fetch_add(1, Relaxed);
+        Ok(Place { places: Arc::clone(self), _address: None })
+    }
+
     /// Counts a client that came through a proxy, by the last address in `forwarded` that is not a proxy's. `None` if the
     /// peer is no proxy, and so counted already, or does not say.
     pub fn take_forwarded(

@@ -163,6 +163,49 @@ macro_rules! text {
     };
 }
 
+/// An address that may be missing.
+macro_rules! address {
+    ($live:ident $path:literal, $($field:ident).+, $doc:literal) => {
+        Definition {
+            path: $path,
+            live: Live::$live,
+            doc: $doc,
+            field: Field::Text {
+                form: "an address such as `10.0.0.1:8001`",
+                set: |options, text| {
+                    options.$($field).+ = optional(text, |text| {
+                        text.parse().map_err(|_| format!("{text:?} is not an address; write it like 10.0.0.1:8001"))
+                    })?;
+                    Ok(())
+                },
+                show: |options| show_optional(options.$($field).+.as_ref()),
+            },
+        }
+    };
+}
+
+/// A secret for HMAC that may be missing.
+macro_rules! secret {
+    ($live:ident $path:literal, $($field:ident).+, $doc:literal) => {
+        Definition {
+            path: $path,
+            live: Live::$live,
+            doc: $doc,
+            field: Field::Secret {
+                form: "at least 32 bytes",
+                set: |options, text| {
+                    options.$($field).+ =
+                        optional(text, |text| Secret::new(text).map_err(|error| error.to_string()))?;
+                    Ok(())
+                },
+                bytes: |options| {
+                    options.$($field).+.as_ref().map_or_else(Vec::new, |secret| secret.bytes().to_vec())
+                },
+            },
+        }
+    };
+}
+
 /// A list of what can be parsed and displayed.
 macro_rules! parsed_list {
     ($live:ident $path:literal, $form:literal, $($field:ident).+, $doc:literal) => {
@@ -360,22 +403,8 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
         "Channels with subscribers, history or presence. Beyond it, publishing and subscribing to a new one is refused."),
     number!(AfterRestart "shard.inbox_bytes_max", Bytes 1_048_576..=1_099_511_627_776, settings.inbox_bytes,
         "Publications that may wait for one shard. Beyond it its subscribers are told to reconnect and recover."),
-    Definition {
-        path: "auth.hmac_secret",
-        live: Live::AtOnce,
-        doc: "Secret with which your backend signs tokens (HS256, HS384, HS512). Whoever knows it can be anybody. `duplex token` makes a token with it.",
-        field: Field::Secret {
-            form: "at least 32 bytes",
-            set: |options, text| {
-                options.auth.hmac_secret =
-                    optional(text, |text| Secret::new(text).map_err(|error| error.to_string()))?;
-                Ok(())
-            },
-            bytes: |options| {
-                options.auth.hmac_secret.as_ref().map_or_else(Vec::new, |secret| secret.bytes().to_vec())
-            },
-        },
-    },
+    secret!(AtOnce "auth.hmac_secret", auth.hmac_secret,
+        "Secret with which your backend signs tokens (HS256, HS384, HS512). Whoever knows it can be anybody. `duplex token` makes a token with it."),
     Definition {
         path: "auth.public_keys",
         live: Live::AtOnce,
@@ -427,6 +456,12 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
             bytes: |options| options.auth.api_keys.join(",").into_bytes(),
         },
     },
+    address!(AfterRestart "cluster.listen", cluster.listen,
+        "Where to listen for other nodes, on a network that only they reach: what they send here is proven, not encrypted. A request that comes to another node than the one that has its session is sent on to that, so a load balancer may send each request where it likes."),
+    address!(AfterRestart "cluster.advertise", cluster.advertise,
+        "The address at which other nodes reach this one. By default the one it listens on, which must then be one of this machine, not `0.0.0.0`."),
+    secret!(AfterRestart "cluster.secret", cluster.secret,
+        "What nodes know each other by; the same on all of them, and needed with `cluster.listen`. Whoever knows it can be a node. Connection tokens of SignalR are signed with a key that is made of it."),
     number!(AtOnce "drain.notice", Time 0..=600_000, drain.notice,
         "How long `/readyz` says no before the server stops listening, so that load balancers notice."),
     number!(AtOnce "drain.clients_per_second", Count 1..=10_000_000, drain.clients_per_second,

@@ -19,8 +19,18 @@ pub(crate) struct Seat {
 /// Who is at the other end of a connection.
 pub(crate) struct Caller {
     pub peer: IpAddr,
+    pub entrance: Entrance,
     /// Kept for as long as the connection lasts.
-    pub seat: Seat,
+    pub seat: Arc<Seat>,
+}
+
+/// Where a connection came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// Where clients do.
+    Public,
+    /// Where other nodes do: who its client is, each request says.
+    Peers,
 }
 
 impl Seat {

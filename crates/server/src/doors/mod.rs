@@ -11,6 +11,7 @@ mod session;
 mod signalr;
 mod socket;
 mod socketio;
+mod whose;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -31,17 +32,18 @@ use tokio::sync::mpsc;
 use crate::api::{Endpoint, Station};
 use crate::authority::Authority;
 use crate::carrier::Carrier;
-use crate::cluster::{Nodes, Talk};
+use crate::cluster::{self, Forwarded, Nodes, Onward, Proofs, Talk, Unproven};
 use crate::guard::Visitor;
 use crate::live::Live;
 use crate::places::{AddressPlace, Full, Places, Returning};
 use crate::{page, query};
-pub(crate) use client::{Caller, Seat};
+pub(crate) use client::{Caller, Entrance, Seat};
 pub(crate) use engineio::Registry as Engines;
 pub(crate) use errand::{Errand, run as run_errands};
 pub(crate) use recovery::{Recoveries, Whereabouts};
 pub(crate) use session::{Registry, SessionToken};
 pub(crate) use signalr::{Registry as Hubs, Signer};
+pub(crate) use whose::{Passage, find as find_whose};
 
 /// Publications as native frames over WebSocket.
 const NATIVE: EncodingId = EncodingId(0);
@@ -95,6 +97,10 @@ pub(crate) struct Site {
     pub id: ShardId,
     /// This node and its peers.
     pub nodes: Arc<Nodes>,
+    /// How they know each other, if they do.
+    pub proofs: Option<Arc<Proofs>>,
+    /// The way to them.
+    pub onward: Onward,
     pub shard: Rc<Shard>,
     pub ground: Ground,
     pub authority: Arc<Authority>,
@@ -204,10 +210,16 @@ fn take_place<B>(
     request: &Request<B>,
     counted: Counted,
 ) -> Result<Option<AddressPlace>, StatusCode> {
-    let (forwarded, now_ms) = (forwarded(request.headers()), unix_ms());
-    let place = match counted {
-        Counted::Connection => site.places.take_forwarded(caller.peer, forwarded, now_ms),
-        Counted::Session => site.places.take_session(caller.peer, forwarded, now_ms),
+    let now_ms = unix_ms();
+    let place = match (caller.entrance, counted) {
+        // A connection of another node counts as nobody's, and who its client is, that node has found out.
+        (Entrance::Peers, _) => site.places.take_session(caller.peer, None, now_ms),
+        (Entrance::Public, Counted::Connection) => {
+            site.places.take_forwarded(caller.peer, forwarded(request.headers()), now_ms)
+        }
+        (Entrance::Public, Counted::Session) => {
+            site.places.take_session(caller.peer, forwarded(request.headers()), now_ms)
+        }
     };
     place.map_err(|full| match full {
         Full::Node => StatusCode::SERVICE_UNAVAILABLE,
@@ -242,7 +254,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-fn forwarded(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn forwarded(headers: &HeaderMap) -> Option<&str> {
     headers.get("x-forwarded-for")?.to_str().ok()
 }
 
@@ -284,7 +296,7 @@ fn endless_headers(mut headers: HeaderMap, framing: Framing) -> Vec<u8> {
 }
 
 /// What becomes of a connection after the answer to a request (RFC 9112, 9.3).
-fn afterwards<B>(request: &Request<B>) -> Afterwards {
+pub(crate) fn afterwards<B>(request: &Request<B>) -> Afterwards {
     match request.version() {
         Version::HTTP_11 if !wants_close(request.headers()) => Afterwards::KeepAlive,
         _ => Afterwards::Close,
@@ -299,18 +311,57 @@ fn wants_close(headers: &HeaderMap) -> bool {
 
 /// Answers one request. A connection that becomes a client keeps `caller`.
 async fn answer(site: Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>) -> Reply {
+    let caller = match caller.entrance {
+        Entrance::Public => caller,
+        Entrance::Peers => match sent_on(&site, &caller, &request) {
+            Ok(caller) => caller,
+            Err(unproven) => return Reply::Response(unproven.answer()),
+        },
+    };
     // RFC 9112, 6.1: with both a length and chunks, a request may be meant to look different to a proxy in front of us.
     // hyper goes by the chunks and hides the length, so nothing behind a chunked request is trusted.
     let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut reply = match site.live().guard.admit(request.headers()) {
         Err(stranger) => Reply::Response(text(stranger.status(), format!("{stranger}\n"))),
-        Ok(Visitor::Own) => route(&site, caller, request).await,
-        Ok(Visitor::Guest(origin)) => welcome_guest(route(&site, caller, request).await, origin),
+        Ok(visitor) => answer_visitor(&site, caller, request, visitor).await,
     };
     if chunked && let Reply::Response(response) = &mut reply {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     reply
+}
+
+/// Answers a request that is let in; if another node has its session, that node does.
+async fn answer_visitor(
+    site: &Rc<Site>,
+    caller: Arc<Caller>,
+    mut request: Request<Incoming>,
+    visitor: Visitor,
+) -> Reply {
+    let welcome = |reply| match visitor {
+        Visitor::Own => reply,
+        Visitor::Guest(origin) => welcome_guest(reply, origin),
+    };
+    if let Some(destination) = cluster::destination(site, &caller, &request) {
+        // Boxed, so that other requests have no room for it.
+        request = match Box::pin(cluster::send_on(site, &caller, request, destination)).await {
+            Forwarded::Theirs(reply) => return reply,
+            Forwarded::Ours(reply) => return welcome(reply),
+            Forwarded::Nowhere(request) => request,
+        };
+    }
+    welcome(route(site, caller, request).await)
+}
+
+/// The client whose request another node has sent on. It is for a session of this node, or for one that is not: it is not sent
+/// on again.
+fn sent_on(site: &Site, caller: &Caller, request: &Request<Incoming>) -> Result<Arc<Caller>, Unproven> {
+    let proofs = site.proofs.as_ref().ok_or(Unproven::Absent)?;
+    let peer = proofs.check(request, unix_ms())?;
+    if find_whose(site, request).is_none() {
+        return Err(Unproven::Misdirected);
+    }
+    Ok(Arc::new(Caller { peer, entrance: Entrance::Peers, seat: Arc::clone(&caller.seat) }))
 }
 
 async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>) -> Reply {

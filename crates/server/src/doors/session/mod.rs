@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duplex_core::{CloseReason, Frame};
+use duplex_core::{CloseReason, Frame, NodeId};
 use duplex_engine::Opening;
 use duplex_protocol::native::{Form, Native};
 use duplex_transport::http::{Body, BodyError, Reply, content, read_body, text};
@@ -23,6 +23,7 @@ pub(crate) use registry::{Registry, Secret, SessionToken};
 
 use self::carry::Way;
 use self::registry::{Found, Guard};
+use super::whose::Passage;
 use super::{Admission, BARE, BARE_MESSAGE_PACK, Caller, Counted, Site, admit, not_allowed, preflight};
 use crate::query;
 
@@ -106,6 +107,16 @@ impl Target {
             Some("poll") => Self::Way(token, Way::Poll),
             Some(_) => return None,
         })
+    }
+}
+
+/// The node of the session that a path names with `rest` behind `/session`, and how a `GET` is answered there.
+pub(super) fn whose(rest: &str) -> Option<(NodeId, Passage)> {
+    match Target::parse(rest)? {
+        Target::Sessions => None,
+        Target::Session(token) | Target::End(token) => Some((token.node, Passage::Plain)),
+        Target::Way(token, Way::Poll) => Some((token.node, Passage::Poll)),
+        Target::Way(token, Way::Events | Way::Stream) => Some((token.node, Passage::Endless)),
     }
 }
 

@@ -26,6 +26,7 @@ use serde::Serialize;
 
 pub(crate) use registry::Registry;
 pub(crate) use token::Signer;
+pub(super) use token::whose;
 
 use self::carry::{Begin, Origin};
 use self::handlers::Posted;

@@ -6,9 +6,15 @@ use aws_lc_rs::{constant_time, digest, hmac};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use duplex_core::{Able, ClientId, NodeId, ShardId, UserId};
+use http::Request;
+use hyper::body::Incoming;
 
-use super::{Resume, Site};
+use super::{Place, Resume, Site, Visit};
+use crate::auth::Secret;
+use crate::cluster::derived_key;
+use crate::doors::whose::Passage;
 use crate::hubs::Hub;
+use crate::query;
 
 /// Bytes of the signature: half of what HMAC-SHA256 gives (RFC 2104, 5).
 const SIGNATURE_BYTES: usize = 16;
@@ -22,8 +28,13 @@ const ANSWERS: u8 = 2;
 pub(crate) struct Signer(hmac::Key);
 
 impl Signer {
+    /// With the key of all nodes that have this secret.
+    pub fn derived(secret: &Secret) -> Self {
+        Self(derived_key(secret, "duplex: connection tokens of SignalR, 1"))
+    }
+
     /// With a key that nobody knows.
-    pub fn new() -> Self {
+    pub fn random() -> Self {
         let mut key = [0; 32];
         getrandom::fill(&mut key).expect("the operating system gives random bytes");
         Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
@@ -118,6 +129,24 @@ impl ConnectionToken {
     }
 }
 
+/// The node of the connection that a request names, and how it is answered there.
+pub(in crate::doors) fn whose(
+    site: &Site,
+    request: &Request<Incoming>,
+    place: &Place,
+) -> Option<(NodeId, Passage)> {
+    let Place::Hub(hub) = place else { return None };
+    let id = query::any_case(request.uri().query(), "id")?;
+    let token = ConnectionToken::read(&id, &site.signer, &hub.path)?;
+    let passage = match Visit::of(request)? {
+        Visit::Upgrade => Passage::Upgrade,
+        Visit::Events => Passage::Endless,
+        Visit::Poll => Passage::Poll,
+        Visit::Post | Visit::Delete => Passage::Plain,
+    };
+    Some((token.node, passage))
+}
+
 /// Reads a token of a connection that is on this node, or may be.
 pub(super) fn token_of_ours(site: &Site, text: &str, hub: &Hub) -> Option<ConnectionToken> {
     let token = ConnectionToken::read(text, &site.signer, &hub.path)?;
@@ -130,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_token_is_read_where_it_was_signed_and_nowhere_else() {
-        let signer = Signer::new();
+        let signer = Signer::random();
         let token = ConnectionToken {
             node: NodeId::from_random([9; 8]),
             shard: ShardId::new(3).unwrap(),
@@ -142,7 +171,7 @@ mod tests {
         };
         let text = token.sign(&signer, "/a").to_string();
         assert_eq!(ConnectionToken::read(&text, &signer, "/a"), Some(token));
-        assert_eq!(ConnectionToken::read(&text, &Signer::new(), "/a"), None, "another server's");
+        assert_eq!(ConnectionToken::read(&text, &Signer::random(), "/a"), None, "another server's");
         assert_eq!(ConnectionToken::read(&text, &signer, "/b"), None, "another hub's");
         for at in 0..text.len() {
             let mut forged = text.clone().into_bytes();
