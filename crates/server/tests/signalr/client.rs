@@ -52,6 +52,8 @@ pub struct Manner<'a> {
     pub headers: &'a str,
     /// The shard where its requests come in; `None` if that does not matter.
     pub place: Option<u8>,
+    /// Where they come in, if it is not where it negotiates.
+    pub via: Option<SocketAddr>,
     pub reconnect: Reconnect,
 }
 
@@ -65,7 +67,8 @@ pub enum Reconnect {
 impl Default for Manner<'_> {
     fn default() -> Self {
         let (way, form) = MANNERS[0];
-        Self { way, form, hub: HUB, query: "", headers: "", place: None, reconnect: Reconnect::Never }
+        let (place, via, reconnect) = (None, None, Reconnect::Never);
+        Self { way, form, hub: HUB, query: "", headers: "", place, via, reconnect }
     }
 }
 
@@ -152,12 +155,13 @@ impl Hub {
 
     /// One that has said nothing yet.
     pub fn begin(address: SocketAddr, manner: Manner<'_>) -> Self {
-        let Manner { way, form, hub, query, headers, place, reconnect } = manner;
+        let Manner { way, form, hub, query, headers, place, via, reconnect } = manner;
         let stateful = if reconnect == Reconnect::Stateful { "&useStatefulReconnect=true" } else { "" };
         let asked = format!("?negotiateVersion=1{stateful}{query}");
         let negotiated = negotiate(address, hub, &asked, headers);
         assert_eq!(negotiated["useStatefulReconnect"] == true, !stateful.is_empty(), "{negotiated}");
         let token = text(&negotiated, "connectionToken");
+        let address = via.unwrap_or(address);
         let mut client = Self {
             address,
             way,

@@ -66,14 +66,17 @@ pub fn start_with(options: Options, around: impl FnOnce(Arc<dyn Backend>) -> Arc
 }
 
 impl Running {
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("it runs until it is stopped")
+    }
+
     pub fn gauges(&self) -> &Gauges {
-        self.server.as_ref().expect("it runs until it is stopped").gauges()
+        self.server().gauges()
     }
 
     /// From now on these options hold; says what has changed.
     pub fn reload(&self, options: Options) -> Vec<duplex::config::Change> {
-        let server = self.server.as_ref().expect("it runs until it is stopped");
-        server.reload(options).expect("the options are right")
+        self.server().reload(options).expect("the options are right")
     }
 
     /// Stops it and returns when it has.
