@@ -42,6 +42,7 @@ pub mod backend {
     };
 }
 
+pub use cluster::{Known, Nodes, Peer};
 pub use duplex_broker::{Target, TargetError};
 pub use guard::{Origin, OriginError};
 pub use hubs::{Hub, HubError};
