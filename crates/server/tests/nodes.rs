@@ -106,7 +106,7 @@ fn a_user_that_is_revoked_on_one_node_is_sent_away_from_all_and_not_let_in_by_on
 fn silent_nodes_are_named_and_not_waited_for_long() {
     let redis = duplex_rigs::Redis::start();
     let mut nodes = cluster(&redis.url(), 2, options);
-    let mut third = support::program::Program::run({
+    let third = support::program::Program::run({
         let mut command = support::program::duplex(&["serve", "--listen", "127.0.0.1:0"]);
         command.env("DUPLEX_BROKER__URL", redis.url());
         command
