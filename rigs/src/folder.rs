@@ -26,6 +26,18 @@ impl Folder {
         Self { path }
     }
 
+    /// Removes what processes left behind that were killed and had no time for it.
+    pub fn clear_left_behind() {
+        let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if owner(&name).is_some_and(|owner| !Path::new(&format!("/proc/{owner}")).exists()) {
+                // Another may be doing the same.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -39,9 +51,28 @@ impl Drop for Folder {
     }
 }
 
+/// The process that made a folder of this name.
+fn owner(name: &str) -> Option<u32> {
+    let (rest, number) = name.strip_prefix("duplex-")?.rsplit_once('-')?;
+    number.parse::<u32>().ok()?;
+    rest.rsplit_once('-')?.1.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_a_dead_process_left_behind_is_cleared() {
+        let own = Folder::new("folder");
+        // No process has this number: it is beyond what Linux gives.
+        let left = std::env::temp_dir().join("duplex-folder-4194999-0");
+        fs::create_dir_all(&left).unwrap();
+        Folder::clear_left_behind();
+        assert!(own.path().exists() && !left.exists());
+        assert_eq!(owner("duplex-conformance-Xy1"), None);
+    }
 
     #[test]
     fn a_folder_goes_with_what_is_in_it() {

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Folder, Program, free_port, http};
@@ -40,7 +40,7 @@ impl Nodes {
                 command.env_remove(name);
             }
             command.envs(settings.iter().copied());
-            Node { program: Program::start(command, &folder.path().join(format!("{number}.log"))), address }
+            Node { program: Program::start(command, &log(&folder, number)), address }
         };
         let mut nodes: Vec<Node> = (0..count).map(start).collect();
         nodes.iter_mut().for_each(Node::until_ready);
@@ -62,15 +62,19 @@ impl Nodes {
         &mut self.nodes
     }
 
-    /// Where they may write.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
+    /// Where each of them writes what it has to say.
+    pub fn logs(&self) -> Vec<PathBuf> {
+        (0..self.nodes.len()).map(|number| log(&self.folder, number)).collect()
     }
 
     /// Everything that they have printed, one after the other.
     pub fn said(&self) -> String {
         self.nodes.iter().map(Node::said).collect()
     }
+}
+
+fn log(folder: &Folder, number: usize) -> PathBuf {
+    folder.path().join(format!("{number}.log"))
 }
 
 impl Node {

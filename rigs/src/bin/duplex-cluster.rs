@@ -11,13 +11,16 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
+use std::time::Duration;
 
-use duplex_rigs::{Balancer, Mode, Nodes, Redis};
+use duplex_rigs::{Balancer, Folder, Mode, Nodes, Redis};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,6 +71,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(options: &[OsString]) -> Self {
+        Folder::clear_left_behind();
         duplex_rigs::tether(vec![own_path().into(), TETHERED.into()]);
         let (listen, options) = listen(options);
         let redis = env::var_os("RIGS_BROKER").is_none_or(|kind| kind != "none").then(Redis::start);
@@ -79,6 +83,9 @@ impl Cluster {
         let first = nodes.addresses()[0].to_string();
         let said = nodes.node(0).said().replace(&first, &balancer.address().to_string());
         println!("{}", said.trim_end());
+        for (number, log) in nodes.logs().into_iter().enumerate() {
+            thread::spawn(move || pass_on(number, &log));
+        }
         Self { balancer, nodes, redis }
     }
 
@@ -122,7 +129,6 @@ impl Cluster {
                 scope.spawn(|| node.program().stop());
             }
         });
-        eprint!("{}", self.nodes.said());
     }
 
     /// What is answered.
@@ -151,6 +157,20 @@ impl Cluster {
             _ => return format!("no such order: {order}"),
         }
         format!("done: {order}")
+    }
+}
+
+/// Says what a node says from here on.
+fn pass_on(number: usize, log: &Path) {
+    let mut passed = fs::metadata(log).map_or(0, |metadata| metadata.len());
+    loop {
+        thread::sleep(Duration::from_millis(50));
+        let Ok(mut file) = File::open(log) else { return };
+        let mut news = Vec::new();
+        let read = file.seek(SeekFrom::Start(passed)).and_then(|_| file.read_to_end(&mut news));
+        passed += read.unwrap_or(0) as u64;
+        let news = String::from_utf8_lossy(&news);
+        news.lines().for_each(|line| eprintln!("node {number}: {line}"));
     }
 }
 
