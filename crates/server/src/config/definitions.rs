@@ -481,6 +481,7 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::Namespace;
 
     #[test]
     fn each_option_is_called_by_one_name_everywhere() {
