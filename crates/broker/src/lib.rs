@@ -1,7 +1,7 @@
 //! What carries publications between shards and nodes, and keeps history.
 //!
 //! A broker is a file or folder here that passes the contract in `tests/contract`. [`Memory`] is one process and nothing
-//! outside it; [`Redis`] is for many nodes.
+//! outside it; [`Redis`] and [`Nats`] are for many nodes.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -10,7 +10,9 @@ mod envelope;
 mod listeners;
 mod memory;
 mod members;
+mod nats;
 mod redis;
 
 pub use memory::{Capacity, Memory};
+pub use nats::{Nats, NatsMedium, NatsStorage, NatsTarget, NatsTargetError};
 pub use redis::{Redis, Target, TargetError};

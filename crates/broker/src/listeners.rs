@@ -118,6 +118,11 @@ impl Listeners {
         channels.keys().cloned().collect()
     }
 
+    /// All channels that are wanted.
+    pub fn names(&self) -> Vec<ChannelName> {
+        self.lock().keys().cloned().collect()
+    }
+
     /// From now on the broker sends us the channel. What was published before may not have come.
     pub fn opened(&self, name: &str) -> Then {
         let mut channels = self.lock();

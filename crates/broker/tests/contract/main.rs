@@ -1,6 +1,7 @@
 //! The contract: what every broker promises, kept by each of them, and what each promises beyond it.
 
 mod memory;
+mod nats;
 mod promises;
 mod redis;
 
