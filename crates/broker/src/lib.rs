@@ -15,4 +15,4 @@ mod redis;
 
 pub use memory::{Capacity, Memory};
 pub use nats::{Nats, NatsMedium, NatsStorage, NatsTarget, NatsTargetError};
-pub use redis::{Redis, Target, TargetError};
+pub use redis::{Redis, RedisTarget, RedisTargetError};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use duplex_broker::{Memory, Redis, Target};
+use duplex_broker::{Memory, Nats, NatsTarget, Redis, RedisTarget};
 use duplex_core::{Broker, Cluster, Deliver, Health, NodeId, Presence};
 
 use crate::options::{AtStart, BrokerPlace};
@@ -31,7 +31,11 @@ impl Carrier {
         let carrier = match &options.broker.place {
             BrokerPlace::Memory => Self::in_memory(Arc::new(Memory::new(options.capacity, node))),
             BrokerPlace::Redis(target, _) => {
-                Self::of(Arc::new(Redis::start(Target::clone(target), prefix, id, node)?))
+                Self::of(Arc::new(Redis::start(RedisTarget::clone(target), prefix, id, node)?))
+            }
+            BrokerPlace::Nats(target, _) => {
+                let (target, storage) = (NatsTarget::clone(target), options.broker.nats);
+                Self::of(Arc::new(Nats::start(target, storage, prefix, id, node)?))
             }
         };
         match options.broker.at_start {

@@ -43,7 +43,7 @@ pub mod backend {
 }
 
 pub use cluster::{Known, Nodes, Peer};
-pub use duplex_broker::{Target, TargetError};
+pub use duplex_broker::{NatsMedium, NatsStorage, NatsTarget, RedisTarget};
 pub use guard::{Origin, OriginError};
 pub use hubs::{Hub, HubError};
 pub use options::{

@@ -3,7 +3,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use duplex_broker::{Capacity, Target, TargetError};
+use duplex_broker::{Capacity, NatsStorage, NatsTarget, RedisTarget};
 use duplex_core::Rate;
 use duplex_engine::{Allow, Overload, Policy, Settings, Visibility, Who};
 use duplex_transport::{SocketOptions, websocket};
@@ -77,6 +77,8 @@ pub struct BrokerOptions {
     pub place: BrokerPlace,
     /// What all that is kept in a broker of several applications begins with. Default `duplex`.
     pub prefix: String,
+    /// How NATS stores what is published. Default: on files, on one server.
+    pub nats: NatsStorage,
     /// What happens when it cannot be reached at the start. Default: the server waits for it.
     pub at_start: AtStart,
 }
@@ -89,25 +91,32 @@ pub enum BrokerPlace {
     #[default]
     Memory,
     /// A Redis, and the URL that was given for it.
-    Redis(Box<Target>, String),
+    Redis(Box<RedisTarget>, String),
+    /// The same of NATS.
+    Nats(Box<NatsTarget>, String),
 }
 
 impl BrokerPlace {
-    /// Reads a URL; the word `memory` is for this process.
+    /// Reads a URL; the word `memory`, or nothing, is for this process.
     ///
     /// # Errors
     /// It names no broker.
-    pub fn parse(url: &str) -> Result<Self, TargetError> {
-        match url {
-            "memory" => Ok(Self::Memory),
-            url => Ok(Self::Redis(Box::new(Target::parse(url)?), url.to_owned())),
+    pub fn parse(url: &str) -> Result<Self, String> {
+        if matches!(url, "" | "memory") {
+            return Ok(Self::Memory);
         }
+        if ["nats://", "tls://"].iter().any(|scheme| url.starts_with(scheme)) {
+            let target = NatsTarget::parse(url).map_err(|error| error.to_string())?;
+            return Ok(Self::Nats(Box::new(target), url.to_owned()));
+        }
+        let target = RedisTarget::parse(url).map_err(|error| error.to_string())?;
+        Ok(Self::Redis(Box::new(target), url.to_owned()))
     }
 
     pub(crate) fn url(&self) -> &str {
         match self {
-            Self::Memory => "memory",
-            Self::Redis(_, url) => url,
+            Self::Memory => "",
+            Self::Redis(_, url) | Self::Nats(_, url) => url,
         }
     }
 }
@@ -123,7 +132,12 @@ pub enum AtStart {
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { place: BrokerPlace::Memory, prefix: "duplex".to_owned(), at_start: AtStart::Wait }
+        Self {
+            place: BrokerPlace::Memory,
+            prefix: "duplex".to_owned(),
+            nats: NatsStorage::default(),
+            at_start: AtStart::Wait,
+        }
     }
 }
 

@@ -127,12 +127,7 @@ impl Connection {
         }
     }
 
-    async fn leaders(
-        &self,
-        stream: &str,
-        query: Value,
-        deadline: Instant,
-    ) -> Result<Option<Kept>, Failure> {
+    async fn leaders(&self, stream: &str, query: Value, deadline: Instant) -> Result<Option<Kept>, Failure> {
         #[derive(Deserialize)]
         struct Found {
             message: FoundMessage,

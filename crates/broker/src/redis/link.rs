@@ -12,7 +12,7 @@ use redis::{Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{interval, sleep, timeout};
 
-use super::target::{ANSWER, Connection, Target};
+use super::target::{ANSWER, Connection, RedisTarget};
 use super::{Call, Shared, Wire, Work, all_scripts};
 use crate::envelope::{read_draft, read_member};
 use crate::listeners::Then;
@@ -52,7 +52,7 @@ impl Heard {
 /// Starts the thread. It ends when nobody has the broker any more.
 pub(super) fn start(
     shared: Weak<Shared>,
-    target: Target,
+    target: RedisTarget,
     calls: mpsc::Receiver<Call>,
     wires: mpsc::Receiver<Wire>,
 ) -> io::Result<()> {
@@ -82,7 +82,7 @@ impl Pause {
 }
 
 /// Carries calls for as long as anybody may call.
-async fn carry_calls(shared: &Weak<Shared>, target: &Target, mut calls: mpsc::Receiver<Call>) {
+async fn carry_calls(shared: &Weak<Shared>, target: &RedisTarget, mut calls: mpsc::Receiver<Call>) {
     let mut pause = Pause::START;
     loop {
         let connecting = timeout(ANSWER, connect(target));
@@ -128,7 +128,7 @@ async fn refuse(calls: &mut mpsc::Receiver<Call>) {
 }
 
 /// With the scripts in Redis' cache, calls keep their order.
-async fn connect(target: &Target) -> RedisResult<Connection> {
+async fn connect(target: &RedisTarget) -> RedisResult<Connection> {
     let mut connection = target.connect(None::<fn(PushInfo) -> Result<(), ()>>).await?;
     for script in all_scripts() {
         script.load_async(&mut connection).await?;
@@ -236,7 +236,7 @@ fn broker_error(error: &RedisError) -> BrokerError {
 }
 
 /// Listens for as long as the broker is there.
-async fn listen(shared: &Weak<Shared>, target: &Target, mut wires: mpsc::Receiver<Wire>) {
+async fn listen(shared: &Weak<Shared>, target: &RedisTarget, mut wires: mpsc::Receiver<Wire>) {
     let mut pause = Pause::START;
     loop {
         let gone = Arc::new(Notify::new());

@@ -22,7 +22,7 @@ use duplex_core::{
 use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, Value};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-pub use self::target::{Target, TargetError};
+pub use self::target::{RedisTarget, RedisTargetError};
 
 use self::keys::Keys;
 use self::presence::Roll;
@@ -109,7 +109,12 @@ impl Redis {
     ///
     /// # Errors
     /// The operating system gives no thread.
-    pub fn start(target: Target, prefix: &str, id: NodeId, node: Arc<dyn Deliver>) -> std::io::Result<Self> {
+    pub fn start(
+        target: RedisTarget,
+        prefix: &str,
+        id: NodeId,
+        node: Arc<dyn Deliver>,
+    ) -> std::io::Result<Self> {
         let (calls, called) = mpsc::channel(CALLS_MAX);
         let (wires, wired) = mpsc::channel(WIRES_MAX);
         let is_cluster = target.is_cluster();

@@ -18,7 +18,7 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// Where Redis is, from a URL.
 #[derive(Debug, Clone)]
-pub struct Target(Kind);
+pub struct RedisTarget(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
@@ -36,7 +36,7 @@ struct Credentials {
 /// Why a URL names no Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)]
-pub enum TargetError {
+pub enum RedisTargetError {
     #[error(
         "{0:?} is no address of Redis; write redis://HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/MASTER or \
          redis+cluster://HOST:PORT,HOST:PORT, with USER:PASSWORD@ before the first host if it needs them"
@@ -44,13 +44,13 @@ pub enum TargetError {
     Malformed(String),
 }
 
-impl Target {
+impl RedisTarget {
     /// Reads a URL.
     ///
     /// # Errors
     /// It names no Redis.
-    pub fn parse(url: &str) -> Result<Self, TargetError> {
-        let malformed = || TargetError::Malformed(without_password(url));
+    pub fn parse(url: &str) -> Result<Self, RedisTargetError> {
+        let malformed = || RedisTargetError::Malformed(without_password(url));
         let (scheme, rest) = url.split_once("://").ok_or_else(malformed)?;
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (login, hosts) =
@@ -196,7 +196,7 @@ mod tests {
             "redis+sentinel://:secret@a:26379/main",
             "redis+cluster://a:7000,b:7001",
         ] {
-            assert!(Target::parse(right).is_ok(), "{right}");
+            assert!(RedisTarget::parse(right).is_ok(), "{right}");
         }
         for wrong in [
             "",
@@ -206,9 +206,9 @@ mod tests {
             "redis+cluster://a",
             "redis+cluster://a:1/0",
         ] {
-            assert!(Target::parse(wrong).is_err(), "{wrong}");
+            assert!(RedisTarget::parse(wrong).is_err(), "{wrong}");
         }
-        let error = Target::parse("rediss+x://user:secret@a:1").unwrap_err().to_string();
+        let error = RedisTarget::parse("rediss+x://user:secret@a:1").unwrap_err().to_string();
         assert!(error.contains("rediss+x://…@a:1") && !error.contains("secret"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! The contract, kept by NATS, and what becomes of nodes that share it when it fails.
 
 use duplex_broker::{Nats, NatsStorage, NatsTarget};
-use duplex_core::{Cluster, Health, Recipient};
+use duplex_core::{Cluster, Health};
 
 use super::*;
 

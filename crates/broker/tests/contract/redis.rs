@@ -1,6 +1,6 @@
 //! The contract, kept by Redis in each of its forms, and what becomes of nodes that share one when it fails.
 
-use duplex_broker::{Redis, Target};
+use duplex_broker::{Redis, RedisTarget};
 
 use duplex_core::Cluster;
 
@@ -56,7 +56,7 @@ fn node_id(number: u8) -> NodeId {
 
 fn broker(url: &str, number: u8) -> (Arc<Node>, Arc<Redis>) {
     let node = Arc::new(Node::default());
-    let target = Target::parse(url).unwrap();
+    let target = RedisTarget::parse(url).unwrap();
     let redis =
         Redis::start(target, "duplex", node_id(number), Arc::clone(&node) as Arc<dyn Deliver>).unwrap();
     (node, Arc::new(redis))

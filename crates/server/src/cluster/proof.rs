@@ -157,7 +157,7 @@ mod tests {
             (good.replace("192.0.2.1", "192.0.2.2"), Unproven::Forged),
             (good.replace("0707", "0708"), Unproven::Forged),
             (good.replace("1732330000000", "1732330000001"), Unproven::Forged),
-            (good[..good.len() - 4].to_owned(), Unproven::Forged),
+            (good[..good.len() - 3].to_owned(), Unproven::Forged),
             (good.replace("192.0.2.1", "nobody"), Unproven::Malformed),
             (good.replace("192.0.2.1 ", "192.0.2.1 x "), Unproven::Malformed),
             (String::new(), Unproven::Malformed),

@@ -376,11 +376,11 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
     Definition {
         path: "broker.url",
         live: Live::AfterRestart,
-        doc: "What carries publications between nodes and keeps history and presence. `memory` is for a single node and needs nothing. Nodes with the same Redis (6 or later, or Valkey) are one cluster, see docs/brokers.md.",
+        doc: "What carries publications between nodes and keeps history and presence. `memory` is for a single node and needs nothing. Nodes with the same Redis (6 or later, or Valkey) or NATS (2.9 or later, with JetStream) are one cluster, see docs/brokers.md.",
         field: Field::Secret {
-            form: "`memory`, `redis://HOST:PORT/DB`, `redis+sentinel://HOST:PORT,HOST:PORT/MASTER` or `redis+cluster://HOST:PORT,HOST:PORT`; a user and password as `USER:PASSWORD@` before the first host",
+            form: "`memory`, `redis://HOST:PORT/DB`, `redis+sentinel://HOST:PORT,HOST:PORT/MASTER` `redis+cluster://HOST:PORT,HOST:PORT` or `nats://HOST:PORT,HOST:PORT`; a user and password as `USER:PASSWORD@` before the first host",
             set: |options, text| {
-                options.broker.place = BrokerPlace::parse(text).map_err(|error| error.to_string())?;
+                options.broker.place = BrokerPlace::parse(text)?;
                 Ok(())
             },
             bytes: |options| options.broker.place.url().as_bytes().to_vec(),
@@ -399,6 +399,10 @@ pub(crate) const DEFINITIONS: &[Definition<Options>] = &[
             show: |options| options.broker.prefix.clone(),
         },
     },
+    choice!(AfterRestart "broker.nats_storage", "`file` or `memory`", broker.nats.medium,
+        "What JetStream stores what is published on. With `memory` history ends with the NATS server."),
+    number!(AfterRestart "broker.nats_replicas", Count 1..=5, broker.nats.replicas,
+        "On how many servers of a NATS cluster what is published is stored."),
     choice!(AfterRestart "broker.at_start", "`wait` or `exit`", broker.at_start,
         "What happens when the broker cannot be reached at the start: with `wait` the server listens, `/readyz` says 503, and it goes on when the broker is there; with `exit` it does not start."),
     number!(AfterRestart "history.bytes_max", Bytes 1_048_576..=1_099_511_627_776, capacity.bytes,
@@ -515,7 +519,10 @@ mod tests {
         let secrets =
             DEFINITIONS.iter().filter(|definition| matches!(definition.field, Field::Secret { .. }));
         for definition in secrets {
-            let one = "name:sesame sesame sesame sesame sesame";
+            let one = match definition.path {
+                "broker.url" => "redis+sentinel://name:sesame@sesame:1/sesame",
+                _ => "name:sesame sesame sesame sesame sesame",
+            };
             definition.set(&mut options, one).unwrap();
             let shown = definition.show(&options);
             definition.set(&mut options, &one.replace("name", "other")).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use duplex_broker::NatsMedium;
 use duplex_engine::{Deflate, Recovery, UserLimited, Visibility, Who};
 
 use crate::auth::{Anonymous, Expiry, PrivateAddresses};
@@ -73,6 +74,10 @@ impl Choice for Slow {
 
 impl Choice for Expiry {
     const WORDS: &'static [(&'static str, Self)] = &[("true", Self::Required), ("false", Self::Optional)];
+}
+
+impl Choice for NatsMedium {
+    const WORDS: &'static [(&'static str, Self)] = &[("file", Self::File), ("memory", Self::Memory)];
 }
 
 impl Choice for AtStart {
