@@ -19,7 +19,7 @@ use tokio::time::{Instant, interval};
 use crate::api::Station;
 use crate::authority::{Authority, Credentials, Gate};
 use crate::carrier::Carrier;
-use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Proofs, Talk};
+use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Passing, Proofs, Talk};
 use crate::config::{Change, changes};
 use crate::doors::{
     self, Caller, Engines, Entrance, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
@@ -92,6 +92,7 @@ pub struct Server {
     advertised: Option<SocketAddr>,
     node: Arc<Node>,
     nodes: Arc<Nodes>,
+    passing: Passing,
     places: Arc<Places>,
     authority: Arc<Authority>,
     ready: Arc<AtomicBool>,
@@ -155,6 +156,7 @@ struct Parts {
     talk: Arc<Talk>,
     nodes: Arc<Nodes>,
     proofs: Option<Arc<Proofs>>,
+    passing: Passing,
     authority: Arc<Authority>,
     backend: Arc<dyn Backend>,
     places: Arc<Places>,
@@ -200,7 +202,9 @@ impl Server {
             workers.push(worker);
         }
         let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station());
-        let Parts { node, nodes, authority, places, ready, carrier, errands, stage: mut stages, .. } = parts;
+        let Parts {
+            node, nodes, passing, authority, places, ready, carrier, errands, stage: mut stages, ..
+        } = parts;
         let counted = Arc::clone(&places);
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
             runtime.block_on(async {
@@ -226,6 +230,7 @@ impl Server {
             advertised,
             node,
             nodes,
+            passing,
             places,
             authority,
             ready,
@@ -314,7 +319,7 @@ impl Server {
         let deadline = std::time::Instant::now() + drain.timeout;
         thread::sleep(drain.notice);
         self.stage.send_replace(Stage::Draining);
-        drain::watch(&self.node, deadline);
+        drain::watch(&self.node, &self.passing, deadline);
         let cut_off = self.node.gauges().sessions();
         self.stage.send_replace(Stage::Over);
         for thread in self.threads {
@@ -358,6 +363,7 @@ impl Parts {
             node,
             nodes,
             proofs,
+            passing: Passing::default(),
             authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
@@ -394,7 +400,7 @@ impl Parts {
             id,
             nodes: Arc::clone(&self.nodes),
             proofs: self.proofs.clone(),
-            onward: Onward::new(self.socket_options),
+            onward: Onward::new(self.socket_options, self.passing.clone()),
             shard,
             ground,
             authority: Arc::clone(&self.authority),

@@ -7,6 +7,7 @@ use duplex_engine::{Node, Shard};
 use tokio::time::interval;
 
 use crate::assemble::Stage;
+use crate::cluster::Passing;
 use crate::options::Drain;
 
 /// How often some clients are sent away.
@@ -40,13 +41,14 @@ fn step(drain: Drain, sessions: usize, shards: usize) -> usize {
     wanted.max(sessions.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX).max(1)))
 }
 
-/// Waits until all clients have left, or until the deadline, and logs how far it has come.
-pub(crate) fn watch(node: &Node, deadline: Instant) {
+/// Waits until all clients have left, and those of other nodes have their answers, or until the deadline, and logs how far it
+/// has come.
+pub(crate) fn watch(node: &Node, passing: &Passing, deadline: Instant) {
     let mut reported = Instant::now();
     tracing::info!(clients = node.gauges().sessions(), "stopping: clients are asked to come back");
     loop {
         let clients = node.gauges().sessions();
-        if clients == 0 {
+        if clients == 0 && passing.count() == 0 {
             return tracing::info!("stopped: all clients have left");
         }
         if Instant::now() >= deadline {

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,6 +55,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 /// The way of one shard to other nodes.
 pub(crate) struct Onward {
     lines: Lines,
+    passing: Passing,
     warned: Cell<Option<Instant>>,
 }
 
@@ -82,8 +84,34 @@ enum Failure {
 }
 
 impl Onward {
-    pub fn new(options: SocketOptions) -> Self {
-        Self { lines: Lines::new(options), warned: Cell::default() }
+    pub fn new(options: SocketOptions, passing: Passing) -> Self {
+        Self { lines: Lines::new(options), passing, warned: Cell::default() }
+    }
+}
+
+/// How many requests the shards have sent on whose answers are still to come. A node that stops waits for them: a poll that
+/// is cut off would end its session for some clients, though that is on another node and well.
+#[derive(Clone, Default)]
+pub(crate) struct Passing(Arc<AtomicUsize>);
+
+/// One of them. Dropping it ends it.
+struct Pass(Arc<AtomicUsize>);
+
+impl Passing {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    fn begin(&self) -> Pass {
+        self.0.fetch_add(1, Relaxed);
+        Pass(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -119,6 +147,7 @@ async fn plain(
     mut request: Request<Incoming>,
     destination: Destination,
 ) -> Forwarded {
+    let _pass = site.onward.passing.begin();
     let bodies = site.live().bodies;
     // It would be refused half-way, and the answer perhaps lost.
     if request.body().size_hint().lower() > bodies.bytes_max as u64 {
@@ -138,6 +167,9 @@ async fn plain(
     match timeout(bodies.timeout + ANSWER_TIMEOUT, answering).await {
         Ok(Ok(mut response)) => {
             strip_answer(response.headers_mut(), destination.passage);
+            if is_stopping(site) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
             Forwarded::Theirs(Reply::Response(response))
         }
         Ok(Err(Failure::Nowhere(request))) => Forwarded::Nowhere(*request),
@@ -159,10 +191,13 @@ async fn poll(
     Forwarded::Ours(Reply::TakeOver(
         HeaderMap::new(),
         Box::new(move |stream, early, headers| {
+            let pass = site.onward.passing.begin();
             tokio::task::spawn_local(async move {
+                let _pass = pass;
                 let mut early = Vec::from(early);
                 let answering = exchange(&site, destination.address, line, request);
                 let Some(answered) = attend(&stream, &mut early, answering).await else { return };
+                let then = if is_stopping(&site) { Afterwards::Close } else { then };
                 let patience = site.live().head_timeout;
                 let written = match answered {
                     Ok((line, response)) => {
@@ -267,6 +302,11 @@ fn splice(
         // It is counted for as long as it lasts.
         drop(caller);
     });
+}
+
+/// Whether clients should go elsewhere with their next request.
+fn is_stopping(site: &Site) -> bool {
+    !site.ready.load(Relaxed)
 }
 
 /// A connection to another node, if it is there.

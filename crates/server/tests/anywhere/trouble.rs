@@ -1,5 +1,6 @@
 //! Nodes that are gone, clients that go, and clients that do not read.
 
+use std::net::TcpStream;
 use std::time::Duration;
 
 use duplex::Settings;
@@ -123,6 +124,32 @@ fn a_node_that_ends_takes_leave_of_clients_that_come_through_another() {
         assert_eq!(session.closing(), 1012);
     }
     stopping.join().expect("it stops");
+}
+
+#[test]
+fn a_node_that_ends_waits_for_answers_that_it_passes_on_and_sends_clients_elsewhere() {
+    let [home, away] = nodes(&options());
+    let mut session = Session::connect(home.address, Form::Json);
+    session.address = away.address;
+    session.go_over(Way::Poll);
+    session.begin("news");
+    session.go_over_on(Wire::connect(away.address), Way::Poll);
+    // It is there when it is overtaken by another, which then waits in its place.
+    let older = session.carrier.take().expect("just asked").wire;
+    session.overtake(Wire::connect(away.address), &older);
+    let address = away.address;
+    let stopping = std::thread::spawn(move || away.stop());
+    eventually(|| "it does not listen any more".to_owned(), || TcpStream::connect(address).is_err());
+    assert!(!stopping.is_finished());
+    say(home.address, "news", "in time");
+    assert_eq!(session.publication()["data"], "in time");
+    let head = session.carrier.as_ref().and_then(|carrier| carrier.head.clone()).expect("a head");
+    assert_eq!(head.header("connection"), Some("close"));
+    stopping.join().expect("it stops");
+    session.address = home.address;
+    session.go_over(Way::Poll);
+    say(home.address, "news", "elsewhere");
+    assert_eq!(session.publication()["data"], "elsewhere");
 }
 
 #[test]
