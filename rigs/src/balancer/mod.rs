@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 
 /// Connections that may wait to be accepted: a crowd comes at once.
 const BACKLOG: u32 = 4096;
+/// What the system keeps of a connection in each direction.
+const BUFFER_BYTES: usize = 64 * 1024;
 /// A backend on this machine takes a connection at once or is not there.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
@@ -124,7 +126,7 @@ async fn accept(listener: TcpListener, mode: Mode, backends: Arc<Backends>) {
         };
         let backends = Arc::clone(&backends);
         tokio::spawn(async move {
-            let _ = client.set_nodelay(true);
+            prepare(&client);
             match mode {
                 Mode::Connections => match backends.connect().await {
                     Some(backend) => relay(client, backend).await,
@@ -142,6 +144,15 @@ async fn relay(mut client: TcpStream, mut backend: TcpStream) {
         reset(&client);
         reset(&backend);
     }
+}
+
+/// Nothing waits for company, and little waits at all: who is slow must be slow for the backend, too.
+fn prepare(socket: &TcpStream) {
+    let options = SockRef::from(socket);
+    // A socket that takes no options is gone already.
+    let _ = options.set_tcp_nodelay(true);
+    let _ = options.set_send_buffer_size(BUFFER_BYTES);
+    let _ = options.set_recv_buffer_size(BUFFER_BYTES);
 }
 
 /// When the socket is dropped, its other end sees an error and no proper end.
@@ -179,7 +190,7 @@ impl Backends {
         for address in self.in_turn() {
             let connected = tokio::time::timeout(CONNECT_WITHIN, TcpStream::connect(address)).await;
             if let Ok(Ok(backend)) = connected {
-                let _ = backend.set_nodelay(true);
+                prepare(&backend);
                 *self.lock().sent.entry(address).or_default() += 1;
                 return Some(backend);
             }

@@ -1,4 +1,4 @@
-//! What a scenario is played on: a server of its own that can be restarted and killed, and the actors.
+//! What a scenario is played on: a house of its own that can be restarted and killed, and the actors.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,15 +8,14 @@ use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::actor::{Actor, Note, Part};
+use crate::house::{End, Host, House};
 use crate::language::values;
 use crate::support::eventually;
 use crate::support::http::request;
-use crate::support::program::{Program, duplex};
 
 // These stand in server.toml, too.
 const SECRET: &str = "a secret that only the scenarios know";
 const KEY: &str = "a key that only the scenarios know";
-const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../conformance/scenarios/server.toml");
 
 pub struct Stage {
     actors: BTreeMap<String, Actor>,
@@ -24,18 +23,18 @@ pub struct Stage {
     away: usize,
     transport: Transport,
     form: Form,
-    server: Option<Program>,
-    address: SocketAddr,
+    house: House,
     runtime: Runtime,
 }
 
 impl Stage {
-    pub fn set(transport: Transport, form: Form) -> Self {
+    pub fn set(host: Host, transport: Transport, form: Form) -> Self {
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let server = start("127.0.0.1:0");
-        let address = server.address;
-        let (runtime, server) = (runtime.expect("threads can be started"), Some(server));
-        Self { actors: BTreeMap::new(), away: 0, transport, form, server, address, runtime }
+        let runtime = runtime.expect("threads can be started");
+        let stage =
+            Self { actors: BTreeMap::new(), away: 0, transport, form, house: House::build(host), runtime };
+        stage.until_acquainted();
+        stage
     }
 
     pub fn play(&mut self, line: &str) {
@@ -67,36 +66,43 @@ impl Stage {
 
     fn server(&mut self, said: &str) {
         match said {
-            "restarts" => self.restart("-TERM"),
-            "is killed" => self.restart("-KILL"),
+            "restarts" => self.house.restart(End::Drained),
+            "is killed" => self.house.restart(End::Killed),
             _ => {
                 assert!(said.starts_with("forgets "), "no such verb: server {said}");
                 let left = self.actors.len() - self.away;
-                let sessions = || self.api("info", &json!({}))["sessions"].clone();
-                eventually(|| format!("{left} sessions, now {}", sessions()), || sessions() == left);
+                eventually(
+                    || format!("{left} sessions, now {}", self.sessions()),
+                    || self.sessions() == left as u64,
+                );
             }
         }
     }
 
-    fn restart(&mut self, signal: &str) {
-        let mut server = self.server.take().expect("it runs");
-        server.signal(signal);
-        server.end();
-        drop(server);
-        self.server = Some(start(&self.address.to_string()));
+    /// Until every node knows every other, what concerns all of them may pass one by.
+    fn until_acquainted(&self) {
+        let nodes = self.house.nodes();
+        let knows = |node: &SocketAddr| {
+            let info = api(*node, "info", &json!({}));
+            info["peers"].as_array().map_or(1, |peers| peers.len() + 1) == nodes.len()
+        };
+        eventually(|| "nodes know each other".to_owned(), || nodes.iter().all(knows));
+    }
+
+    /// On all nodes: each says how many it has.
+    fn sessions(&self) -> u64 {
+        let of = |node| api(node, "info", &json!({}))["sessions"].as_u64().expect("a number");
+        self.house.nodes().into_iter().map(of).sum()
     }
 
     fn api(&self, endpoint: &str, body: &Value) -> Value {
-        let head = format!("POST /api/v1/{endpoint} HTTP/1.1\r\nAuthorization: Bearer {KEY}");
-        let response = request(self.address, &head, &body.to_string());
-        assert_eq!(response.status, 200, "{endpoint}: {response:?}");
-        serde_json::from_str(&response.body).expect("the API answers in JSON")
+        api(self.house.address(), endpoint, body)
     }
 
     fn enter(&mut self, name: &str, token_seconds: f64) {
         let Self { transport, form, .. } = *self;
         let part = Part { name, token_seconds, transport, form, secret: SECRET };
-        let actor = Actor::enter(self.runtime.handle(), self.address, &part);
+        let actor = Actor::enter(self.runtime.handle(), self.house.address(), &part);
         self.actors.insert(name.to_owned(), actor);
     }
 
@@ -115,8 +121,11 @@ impl Stage {
     }
 }
 
-fn start(listen: &str) -> Program {
-    Program::run(duplex(&["serve", "--config", CONFIG, "--listen", listen, "--shards", "2"]))
+fn api(address: SocketAddr, endpoint: &str, body: &Value) -> Value {
+    let head = format!("POST /api/v1/{endpoint} HTTP/1.1\r\nAuthorization: Bearer {KEY}");
+    let response = request(address, &head, &body.to_string());
+    assert_eq!(response.status, 200, "{endpoint}: {response:?}");
+    serde_json::from_str(&response.body).expect("the API answers in JSON")
 }
 
 /// What an actor does that is there.
