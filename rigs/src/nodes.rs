@@ -7,6 +7,10 @@ use std::process::Command;
 
 use crate::{Folder, Program, free_port, http};
 
+const BROKER: &str = "DUPLEX_BROKER__URL";
+/// What they know each other by.
+const SECRET: &str = "a secret that the nodes of a test share";
+
 /// The nodes of a cluster. What they have in common, such as their broker, is told by their arguments.
 #[derive(Debug)]
 pub struct Nodes {
@@ -24,7 +28,7 @@ pub struct Node {
 
 impl Nodes {
     /// Starts `count` of them as `program serve --listen ADDRESS ARGUMENTS…`, each with these variables in its environment, such
-    /// as `DUPLEX_BROKER__URL`, and waits until all are ready.
+    /// as `DUPLEX_BROKER__URL`, and waits until all are ready. Those that have a broker listen for each other, too.
     ///
     /// # Panics
     /// If one of them is not ready in time.
@@ -40,6 +44,10 @@ impl Nodes {
                 command.env_remove(name);
             }
             command.envs(settings.iter().copied());
+            if settings.iter().any(|(name, value)| *name == BROKER && *value != "memory") {
+                command.env("DUPLEX_CLUSTER__LISTEN", format!("127.0.0.1:{}", free_port()));
+                command.env("DUPLEX_CLUSTER__SECRET", SECRET);
+            }
             Node { program: Program::start(command, &log(&folder, number)), address }
         };
         let mut nodes: Vec<Node> = (0..count).map(start).collect();

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::thread;
 
 use duplex_rigs::{Balancer, Mode, Node, Nodes, Redis};
 
@@ -90,22 +89,19 @@ impl Cluster {
     }
 
     fn restart(&mut self, end: End) {
-        each(self.nodes.all(), |node| match end {
-            End::Drained => node.program().stop(),
-            End::Killed => node.program().kill9(),
-        });
-        self.redis.restart();
-        each(self.nodes.all(), Node::start_again);
-    }
-}
-
-/// All at the same time.
-fn each(nodes: &mut [Node], act: impl Fn(&mut Node) + Sync) {
-    thread::scope(|scope| {
-        for node in nodes {
-            scope.spawn(|| act(node));
+        match end {
+            // One after the other, as it is done.
+            End::Drained => self.nodes.all().iter_mut().for_each(|node| {
+                node.program().stop();
+                node.start_again();
+            }),
+            End::Killed => {
+                self.nodes.all().iter_mut().for_each(|node| node.program().kill9());
+                self.nodes.all().iter_mut().for_each(Node::start_again);
+            }
         }
-    });
+        self.redis.restart();
+    }
 }
 
 fn start(listen: &str) -> Program {
