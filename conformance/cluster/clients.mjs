@@ -12,7 +12,7 @@ import { Client } from '../../crates/server/assets/duplex.mjs';
 /** Each resolves when it is subscribed for the first time. `way` is one of `WAYS[protocol]`. */
 export const PROTOCOLS = { native, sse, socketio, signalr };
 
-const ALL_WAYS = {
+export const WAYS = {
   native: ['websocket', 'sse', 'poll'],
   sse: ['sse'],
   socketio: ['websocket', 'polling', 'upgrade'],
@@ -127,4 +127,3 @@ async function start(connection) {
     }
   }
 }
-export const WAYS = process.env.WS_ONLY ? { native: ['websocket'], sse: ['sse'], socketio: ['websocket'], signalr: ['websocket'] } : ALL_WAYS;
