@@ -11,7 +11,7 @@ use duplex_core::{
     Audience, ChannelName, ClientId, Draft, Effort, EventName, IdempotencyKey, Json, Member, Payload, Span,
     Tags, UserId,
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// The version that is written.
@@ -35,9 +35,9 @@ fn broken(error: impl std::fmt::Display) -> EnvelopeError {
 struct DraftForm<'a> {
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     e: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     d: Option<&'a RawValue>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     a: Option<&'a RawValue>,
     /// Where binary values stand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -127,8 +127,13 @@ struct MemberForm<'a> {
     c: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     u: Option<Cow<'a, str>>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     i: Option<&'a RawValue>,
+}
+
+/// A value that is there, also if it is `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// A member.
@@ -209,6 +214,16 @@ mod tests {
         ] {
             assert!(read_draft(wrong.as_bytes(), channel()).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn null_is_a_payload_and_not_none() {
+        for text in [r#"1{"d":null,"m":7}"#, r#"1{"a":[null],"m":7}"#] {
+            let draft = read_draft(text.as_bytes(), channel()).unwrap();
+            assert_eq!(write_draft(&draft), text.as_bytes());
+        }
+        let member = r#"1{"c":"00000000000000000000000000000001","i":null}"#;
+        assert_eq!(write_member(&read_member(member.as_bytes()).unwrap()), member.as_bytes());
     }
 
     #[test]
