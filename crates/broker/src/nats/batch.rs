@@ -12,6 +12,8 @@ use crate::envelope::read_draft;
 
 /// Messages before it that a message names.
 pub(super) const LINKS_MAX: usize = 16;
+/// More bytes than everything in a message that is not a publication.
+pub(super) const BATCH_HEAD: usize = 1_024;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Batch {

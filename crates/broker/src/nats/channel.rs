@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use duplex_core::{BrokerError, ChannelName, Draft, Extent, History, Pending, Position, Retention};
 
+use super::batch::BATCH_HEAD;
 use super::history::Place;
 use super::lanes::Driver;
 use super::publish::{BATCH_BYTES_MAX, BATCH_MAX, Publish, WINS_MAX, YIELD};
@@ -61,7 +62,7 @@ impl Shared {
                         self.read_all(&name, all).await;
                     }
                     Job::Publish(first) => {
-                        let all = publications(*first, &mut jobs);
+                        let all = publications(*first, &mut jobs, self.batch_bytes_max());
                         self.publish_all(&name, all).await;
                         wins += 1;
                         if wins == WINS_MAX {
@@ -72,6 +73,12 @@ impl Shared {
                 }
             }
         }
+    }
+
+    /// Bytes that several publications may have together.
+    fn batch_bytes_max(&self) -> usize {
+        let longest = self.connection().map_or(0, |connection| connection.client.max_payload());
+        longest.saturating_sub(BATCH_HEAD).min(BATCH_BYTES_MAX)
     }
 
     /// Reads once where the channel stands, then for each what it wants. Those do not wait for one another.
@@ -122,14 +129,14 @@ fn histories(first: (Extent, Answer<History>), jobs: &mut VecDeque<Job>) -> Vec<
 }
 
 /// What can be published together.
-fn publications(first: Publish, jobs: &mut VecDeque<Job>) -> Vec<Publish> {
+fn publications(first: Publish, jobs: &mut VecDeque<Job>, bytes_max: usize) -> Vec<Publish> {
     let (mut bytes, retention) = (first.written.len(), first.retention);
     let mut all = vec![first];
     while all.len() < BATCH_MAX {
         let fits = |job: &mut Job| match job {
             Job::Publish(next) => {
                 bytes += next.written.len();
-                next.retention == retention && bytes <= BATCH_BYTES_MAX
+                next.retention == retention && bytes <= bytes_max
             }
             Job::History(..) => false,
         };

@@ -47,3 +47,503 @@ async fn rig(url: &str) -> Rig {
     reachable(&broker).await;
     Rig { node, broker }
 }
+
+type Member = (Arc<Node>, Arc<Nats>);
+
+/// Two nodes that share a server, of which the second listens to `news` and knows where it stands.
+async fn pair(url: &str) -> (Member, Member) {
+    pair_by(url, url).await
+}
+
+/// The same, each by a way of its own.
+async fn pair_by(url: &str, other_url: &str) -> (Member, Member) {
+    let storage = NatsStorage::default();
+    let (one, other) = (broker(url, 1, storage), broker(other_url, 2, storage));
+    reachable(&one.1).await;
+    reachable(&other.1).await;
+    other.1.listen(&name("news"), shard(0)).await.unwrap();
+    other.1.history(&name("news"), Extent::Nothing).await.unwrap();
+    (one, other)
+}
+
+async fn publish(broker: &Nats, count: usize) -> Position {
+    let mut last = None;
+    for _ in 0..count {
+        last = Some(broker.publish(draft("news", "x", 0), KEEP).await.unwrap());
+    }
+    last.expect("something is published")
+}
+
+async fn delivered(node: &Node, offsets: impl Iterator<Item = u64>) {
+    let expected: Vec<u64> = offsets.collect();
+    until(|| node.offsets("news").len() >= expected.len(), || format!("{:?}", node.offsets("news"))).await;
+    assert_eq!(node.offsets("news"), expected);
+}
+
+fn told(node: &Node) -> usize {
+    node.missed.lock().unwrap().len()
+}
+
+async fn unreachable(broker: &Nats) {
+    until(|| broker.health() == Health::Unreachable, || "still reachable".to_owned()).await;
+}
+
+/// Someone else who talks to the server.
+async fn stranger(server: &duplex_rigs::Nats) -> async_nats::Client {
+    async_nats::connect(server.url()).await.unwrap()
+}
+
+/// What JetStream's API answers.
+async fn api(client: &async_nats::Client, name: &str, query: &str) -> String {
+    let answer = client.request(format!("$JS.API.{name}"), query.to_owned().into()).await.unwrap();
+    String::from_utf8(answer.payload.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn what_one_node_publishes_the_other_delivers() {
+    let server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    publish(&one, 100).await;
+    publish(&other, 1).await;
+    delivered(&node, 1..=101).await;
+    one.join(&name("news"), promises::member("ann", 1), Tell::Everyone).await.unwrap();
+    until(|| node.changes() == "+ann", || node.changes()).await;
+    let present = other.present(&name("news"), 9).await.unwrap();
+    assert_eq!(present.attendance, Attendance { clients: 1, users: 1 });
+}
+
+#[tokio::test]
+async fn nodes_that_publish_against_each_other_share_no_offset_and_none_waits_for_ever() {
+    let server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    let publish = |broker: Arc<Nats>| {
+        tokio::spawn(async move {
+            let all: Vec<_> = (0..1_000).map(|_| broker.publish(draft("news", "x", 0), KEEP)).collect();
+            let mut offsets = Vec::new();
+            for publishing in all {
+                offsets.push(publishing.await.unwrap().offset);
+            }
+            assert!(offsets.is_sorted(), "a node's publications keep their order");
+            offsets
+        })
+    };
+    let (first, second) = (publish(Arc::clone(&one)), publish(Arc::clone(&other)));
+    let mut all = [first.await.unwrap(), second.await.unwrap()].concat();
+    all.sort_unstable();
+    assert_eq!(all, (1..=2_000).collect::<Vec<_>>());
+    delivered(&node, 1..=2_000).await;
+}
+
+#[tokio::test]
+async fn a_key_is_known_to_all_nodes() {
+    let server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    publish(&one, 40).await;
+    let keyed = promises::keyed;
+    let first = one.publish(keyed("a", "x"), KEEP).await.unwrap();
+    publish(&other, 40).await;
+    assert_eq!(other.publish(keyed("a", "x"), KEEP).await, Ok(first));
+    assert_eq!(other.publish(keyed("a", "y"), KEEP).await, Err(BrokerError::KeyReused));
+    let racing = (0..20).map(|_| [one.publish(keyed("b", "x"), KEEP), other.publish(keyed("b", "x"), KEEP)]);
+    let racing: Vec<_> = racing.flatten().collect();
+    for publishing in racing {
+        assert_eq!(publishing.await, Ok(Position { offset: 82, ..first }));
+    }
+    delivered(&node, 1..=82).await;
+}
+
+#[tokio::test]
+async fn with_what_it_has_stored_nats_comes_back_as_it_was() {
+    for end in [duplex_rigs::Nats::stop, duplex_rigs::Nats::kill9] {
+        let mut server = duplex_rigs::Nats::start();
+        let ((_, one), (node, _other)) = pair(&server.url()).await;
+        let before = publish(&one, 10).await;
+        end(&mut server);
+        unreachable(&one).await;
+        assert_eq!(one.publish(draft("news", "x", 0), KEEP).await, Err(BrokerError::Unreachable));
+        server.restart();
+        reachable(&one).await;
+        assert_eq!(publish(&one, 1).await, Position { offset: 11, ..before });
+        delivered(&node, 1..=11).await;
+        assert_eq!(told(&node), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_is_under_way_when_nats_restarts_is_published_once_or_refused() {
+    let mut server = duplex_rigs::Nats::start();
+    let ((_, one), (node, _other)) = pair(&server.url()).await;
+    let publisher = tokio::spawn({
+        let one = Arc::clone(&one);
+        async move {
+            let mut done = Vec::new();
+            while done.len() < 500 {
+                let all: Vec<_> = (0..20)
+                    .map(|_| one.publish(draft("news", "x", 0), Retention { publications: 5_000, ..KEEP }))
+                    .collect();
+                for publishing in all {
+                    match publishing.await {
+                        Ok(position) => done.push(position.offset),
+                        Err(error) => {
+                            assert_eq!(error, BrokerError::Unreachable, "what became of it is known");
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
+                }
+            }
+            done
+        }
+    });
+    for _ in 0..3 {
+        let before = node.offsets("news").len();
+        until(|| node.offsets("news").len() > before, || format!("no more than {before}")).await;
+        server.kill9();
+        server.restart();
+    }
+    let done = publisher.await.unwrap();
+    assert_eq!(done, (1..=done.len() as u64).collect::<Vec<_>>());
+    delivered(&node, 1..=done.len() as u64).await;
+    assert_eq!(told(&node), 0);
+}
+
+#[tokio::test]
+async fn empty_nats_begins_a_new_epoch_and_subscribers_are_told() {
+    let mut server = duplex_rigs::Nats::start();
+    let ((_, one), (node, _other)) = pair(&server.url()).await;
+    let before = publish(&one, 10).await;
+    delivered(&node, 1..=10).await;
+    server.restart_empty();
+    until(|| told(&node) == 1, || "not told".to_owned()).await;
+    let after = publish(&one, 1).await;
+    assert_ne!(after.epoch, before.epoch);
+    assert_eq!(missed(&*one, "news", before).await, None);
+    until(|| node.offsets("news").len() == 11, || format!("{:?}", node.offsets("news"))).await;
+    // The same for a stream that someone deletes, or empties.
+    let client = stranger(&server).await;
+    for (lost, what) in [(2, "STREAM.DELETE.duplex-history"), (3, "STREAM.PURGE.duplex-history")] {
+        let before = publish(&one, 1).await;
+        until(|| node.offsets("news").last() == Some(&before.offset), || "not delivered".to_owned()).await;
+        assert!(api(&client, what, "").await.contains("\"success\":true"));
+        assert_ne!(publish(&one, 1).await.epoch, before.epoch);
+        until(|| told(&node) == lost, || format!("told {} times", told(&node))).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_delivered_and_then_lost_begins_a_new_epoch() {
+    let server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    let before = publish(&one, 10).await;
+    delivered(&node, 1..=10).await;
+    // As if the last three had not reached the disk before the machine went down: there is no such message any more.
+    let client = stranger(&server).await;
+    let behind = format!("1 {} 7 0 100 300000 1 \n", before.epoch);
+    client.publish("duplex.h.-.news", behind.into()).await.unwrap();
+    client.flush().await.unwrap();
+    let after = publish(&one, 1).await;
+    assert_ne!(after.epoch, before.epoch);
+    until(|| told(&node) == 1, || "not told".to_owned()).await;
+    assert_eq!(missed(&*other, "news", before).await, None);
+}
+
+#[tokio::test]
+async fn a_silent_nats_fails_calls_in_time_and_heals() {
+    let mut server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    publish(&one, 1).await;
+    server.pause();
+    let asked = Instant::now();
+    let (published, read) =
+        tokio::join!(one.publish(draft("news", "x", 0), KEEP), one.history(&name("news"), Extent::Nothing));
+    assert!(asked.elapsed() < Duration::from_secs(8), "within 5 s, on a busy machine");
+    assert_eq!((published, read.is_err()), (Err(BrokerError::NoAnswer), true));
+    unreachable(&one).await;
+    unreachable(&other).await;
+    assert_eq!(one.publish(draft("news", "x", 0), KEEP).await, Err(BrokerError::Unreachable));
+    server.resume();
+    reachable(&one).await;
+    // What had no answer may have been done.
+    let last = publish(&one, 1).await;
+    delivered(&node, 1..=last.offset).await;
+    assert_eq!(told(&node), 0);
+}
+
+/// A way to the server that can be cut.
+struct Way {
+    port: u16,
+    state: tokio::sync::watch::Sender<State>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    Shut,
+}
+
+impl Way {
+    async fn to(server: &duplex_rigs::Nats) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, to) = (listener.local_addr().unwrap().port(), server.port());
+        let state = tokio::sync::watch::Sender::new(State::Open);
+        let changes = state.clone();
+        tokio::spawn(async move {
+            while let Ok((mut near, _)) = listener.accept().await {
+                let mut changes = changes.subscribe();
+                if *changes.borrow_and_update() == State::Shut {
+                    continue;
+                }
+                tokio::spawn(async move {
+                    let Ok(mut far) = tokio::net::TcpStream::connect(("127.0.0.1", to)).await else { return };
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = changes.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { port, state }
+    }
+
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Who is connected is no more.
+    fn cut(&self) {
+        self.is_now(State::Open);
+    }
+
+    fn is_now(&self, state: State) {
+        self.state.send_replace(state);
+    }
+}
+
+#[tokio::test]
+async fn what_is_missed_while_a_connection_is_broken_is_read() {
+    let server = duplex_rigs::Nats::start();
+    let way = Way::to(&server).await;
+    let ((_, one), (node, _other)) = pair_by(&server.url(), &way.url()).await;
+    publish(&one, 10).await;
+    for _ in 0..5 {
+        way.cut();
+        publish(&one, 10).await;
+    }
+    delivered(&node, 1..=60).await;
+    assert_eq!(told(&node), 0);
+    // What history no longer has is told.
+    let few = Retention { publications: 2, ..KEEP };
+    way.cut();
+    for _ in 0..20 {
+        one.publish(draft("news", "x", 0), few).await.unwrap();
+    }
+    let is_over = || told(&node) == 1 || node.offsets("news").len() == 80;
+    until(is_over, || format!("{:?}", node.offsets("news"))).await;
+    publish(&one, 1).await;
+    until(|| node.offsets("news").last() == Some(&81), || format!("{:?}", node.offsets("news"))).await;
+}
+
+#[tokio::test]
+async fn what_a_node_publishes_while_its_connection_breaks_is_published_once() {
+    let server = duplex_rigs::Nats::start();
+    let way = Way::to(&server).await;
+    let ((_, one), (node, _other)) = pair_by(&way.url(), &server.url()).await;
+    let mut done = Vec::new();
+    for round in 0..10 {
+        reachable(&one).await;
+        let all: Vec<_> = (0..50)
+            .map(|_| one.publish(draft("news", "x", 0), Retention { publications: 5_000, ..KEEP }))
+            .collect();
+        let some = node.offsets("news").len() + round % 3;
+        until(|| node.offsets("news").len() >= some, || format!("no more than {some}")).await;
+        way.cut();
+        for publishing in all {
+            if let Ok(position) = publishing.await {
+                done.push(position.offset);
+            }
+        }
+    }
+    assert!(!done.is_empty());
+    assert_eq!(done, (1..=done.len() as u64).collect::<Vec<_>>());
+    delivered(&node, 1..=done.len() as u64).await;
+}
+
+#[tokio::test]
+async fn what_is_longer_than_nats_takes_is_refused_and_says_so() {
+    let options = duplex_rigs::NatsOptions { payload_bytes_max: Some(4_096), ..Default::default() };
+    let server = duplex_rigs::Nats::start_with(&options);
+    let ((first, one), (node, other)) = pair(&server.url()).await;
+    let refused = one.publish(draft("news", &"x".repeat(5_000), 0), KEEP).await.unwrap_err().to_string();
+    assert!(refused.contains("max_payload") && refused.contains("4096"), "{refused}");
+    // Many that fit are not too long together.
+    let all: Vec<_> = (0..20).map(|_| one.publish(draft("news", &"x".repeat(1_000), 0), KEEP)).collect();
+    for publishing in all {
+        publishing.await.unwrap();
+    }
+    delivered(&node, 1..=20).await;
+    // Notes are sent in parts.
+    let note: Bytes = (0..30_000).map(|byte| byte as u8).collect();
+    other.send(Recipient::All, note.clone());
+    other.send(Recipient::One(node_id(1)), Bytes::from_static(b"and another"));
+    let notes = || first.notes.lock().unwrap().clone();
+    until(|| notes().len() == 2, || format!("{}", notes().len())).await;
+    assert_eq!(notes(), [(node_id(2), note), (node_id(2), "and another".into())]);
+}
+
+#[tokio::test]
+async fn what_is_not_ours_is_passed_over() {
+    let server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    let before = publish(&one, 3).await;
+    let client = stranger(&server).await;
+    let epoch = before.epoch;
+    let lies = [
+        "".to_owned(),
+        "x".to_owned(),
+        "1 ".to_owned(),
+        format!("2 {epoch} 4 0 100 1000 1 \n"),
+        format!("1 {epoch} 4 1 100 1000 1 \n9\n1{{\"m\":"),
+        "J1{}".to_owned(),
+        "L".to_owned(),
+    ];
+    for lie in &lies {
+        for subject in ["duplex.c.news", "duplex.h.-.news", "duplex.n.all", "duplex.b"] {
+            client.publish(subject, lie.clone().into()).await.unwrap();
+        }
+    }
+    client.flush().await.unwrap();
+    assert_eq!(publish(&one, 1).await, Position { offset: 4, ..before });
+    // A node that knows nothing of the channel finds what is ours behind what is not, too.
+    client.publish("duplex.h.-.news", "lie".into()).await.unwrap();
+    client.flush().await.unwrap();
+    let third = broker(&server.url(), 3, NatsStorage::default()).1;
+    reachable(&third).await;
+    assert_eq!(missed(&*third, "news", Position { offset: 1, ..before }).await, Some(vec![2, 3, 4]));
+    assert_eq!(publish(&third, 1).await, Position { offset: 5, ..before });
+    delivered(&node, 1..=5).await;
+    assert_eq!((told(&node), other.health()), (0, Health::Reachable));
+}
+
+#[tokio::test]
+async fn what_a_dead_node_leaves_behind_is_taken_away_once() {
+    let server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    let third = broker(&server.url(), 3, NatsStorage::default());
+    reachable(&third.1).await;
+    for (user, id) in [("ann", 1), ("bob", 2)] {
+        one.join(&name("news"), promises::member(user, id), Tell::Everyone).await.unwrap();
+    }
+    one.join(&name("more"), promises::member("silent", 4), Tell::Nobody).await.unwrap();
+    other.join(&name("news"), promises::member("cy", 3), Tell::Everyone).await.unwrap();
+    until(|| node.changes() == "+ann +bob +cy", || node.changes()).await;
+    // Its thread ends with it, and nobody says that it leaves.
+    drop(one);
+    until(|| node.changes().matches('-').count() == 2, || node.changes()).await;
+    let attendance = |clients| Attendance { clients, users: clients };
+    assert_eq!(other.present(&name("news"), 9).await.unwrap().attendance, attendance(1));
+    other.leave(&name("news"), ClientId::from_random([3; 16]));
+    until(|| node.changes().ends_with("-cy"), || node.changes()).await;
+    assert_eq!(node.changes().matches('-').count(), 3, "{}", node.changes());
+    let deadline = Instant::now() + PATIENCE;
+    while other.present(&name("more"), 9).await.unwrap().attendance != attendance(0) {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_was_taken_for_dead_comes_back_with_its_members() {
+    let server = duplex_rigs::Nats::start();
+    let way = Way::to(&server).await;
+    let ((_, one), (node, other)) = pair_by(&way.url(), &server.url()).await;
+    for (user, id) in [("ann", 1), ("bob", 2)] {
+        one.join(&name("news"), promises::member(user, id), Tell::Everyone).await.unwrap();
+    }
+    until(|| node.changes() == "+ann +bob", || node.changes()).await;
+    way.is_now(State::Shut);
+    unreachable(&one).await;
+    // Who leaves meanwhile does not come back.
+    one.leave(&name("news"), ClientId::from_random([2; 16]));
+    until(|| node.changes().matches('-').count() == 2, || node.changes()).await;
+    way.is_now(State::Open);
+    until(|| node.changes().ends_with("+ann"), || node.changes()).await;
+    let present = other.present(&name("news"), 9).await.unwrap();
+    assert_eq!(present.attendance, Attendance { clients: 1, users: 1 });
+    assert_eq!(node.changes().matches("-bob").count(), 1);
+}
+
+#[tokio::test]
+async fn members_outlive_a_nats_that_forgets_them() {
+    let mut server = duplex_rigs::Nats::start();
+    let ((_, one), (node, other)) = pair(&server.url()).await;
+    one.join(&name("news"), promises::member("ann", 1), Tell::Everyone).await.unwrap();
+    until(|| node.changes() == "+ann", || node.changes()).await;
+    server.restart_empty();
+    reachable(&other).await;
+    let deadline = Instant::now() + PATIENCE;
+    let present =
+        || async { other.present(&name("news"), 9).await.map(|present| present.attendance.clients) };
+    while present().await != Ok(1) {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    reachable(&one).await;
+    one.leave(&name("news"), ClientId::from_random([1; 16]));
+    until(|| node.changes() == "+ann -ann", || node.changes()).await;
+}
+
+#[tokio::test]
+async fn notes_reach_one_or_all_others_and_rows_are_kept() {
+    let server = duplex_rigs::Nats::start();
+    let ((first, one), (second, other)) = pair(&server.url()).await;
+    for number in 0..100 {
+        let to = if number % 3 == 0 { Recipient::All } else { Recipient::One(node_id(2)) };
+        one.send(to, vec![number].into());
+        one.send(Recipient::One(node_id(9)), Bytes::from_static(b"to nobody"));
+    }
+    let notes = || second.notes.lock().unwrap().clone();
+    until(|| notes().len() == 100, || format!("{:?}", notes())).await;
+    let expected: Vec<_> = (0..100).map(|number| (node_id(1), vec![number].into())).collect();
+    assert_eq!(notes(), expected);
+    assert_eq!(*first.notes.lock().unwrap(), []);
+    let key = [7; 16];
+    assert_eq!(other.kept(key).await, Ok(None));
+    one.keep(key, Bytes::from_static(b"\x00row"), 60_000).await.unwrap();
+    assert_eq!(other.kept(key).await, Ok(Some(Bytes::from_static(b"\x00row"))));
+    other.forget(key);
+    assert_eq!(other.kept(key).await, Ok(None));
+    one.keep(key, Bytes::from_static(b"soon gone"), 1).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    assert_eq!(other.kept(key).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_cluster_goes_on_without_its_leader() {
+    let mut servers = duplex_rigs::NatsCluster::start();
+    let url = servers.urls().join(",").replace(",nats://", ",");
+    let storage = NatsStorage { replicas: 3, ..NatsStorage::default() };
+    let (one, (node, other)) = (broker(&url, 1, storage).1, broker(&url, 2, storage));
+    reachable(&one).await;
+    reachable(&other).await;
+    other.listen(&name("news"), shard(0)).await.unwrap();
+    let before = publish(&one, 10).await;
+    assert_eq!(other.history(&name("news"), Extent::Nothing).await.unwrap().position, before);
+    let leader = servers.leader().unwrap();
+    servers.nodes()[leader].kill9();
+    let deadline = Instant::now() + PATIENCE;
+    let mut failed = 0;
+    let position = loop {
+        match one.publish(draft("news", "after", 0), KEEP).await {
+            Ok(position) => break position,
+            Err(_) if Instant::now() < deadline => {
+                failed += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(position.epoch, before.epoch);
+    // What had no answer may have been done.
+    assert!((11..=11 + failed).contains(&position.offset), "{position:?}");
+    delivered(&node, 1..=position.offset).await;
+    assert_eq!(told(&node), 0);
+}
