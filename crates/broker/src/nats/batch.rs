@@ -12,6 +12,8 @@ use crate::envelope::read_draft;
 
 /// Messages before it that a message names.
 pub(super) const LINKS_MAX: usize = 16;
+/// No channel ever has so many publications.
+const OFFSETS: u64 = 1 << 56;
 /// More bytes than everything in a message that is not a publication.
 pub(super) const BATCH_HEAD: usize = 1_024;
 
@@ -81,7 +83,7 @@ impl Batch {
         let mut words = line.split(' ').skip(1);
         let mut word = || words.next();
         let top = Position { epoch: Epoch::parse(word()?)?, offset: word()?.parse().ok()? };
-        let count: u64 = word()?.parse().ok().filter(|count| *count <= top.offset)?;
+        let count: u64 = word()?.parse().ok().filter(|count| *count <= top.offset && top.offset < OFFSETS)?;
         let retention = Retention { publications: word()?.parse().ok()?, ttl_ms: word()?.parse().ok()? };
         let nonce = u64::from_str_radix(word()?, 16).ok()?;
         let links = match word()? {
@@ -143,6 +145,7 @@ mod tests {
             "",
             "2 a 1 0 1 1 1 \n",
             "1 a 1 9999999999999 1 1 1 \n",
+            "1 a 18446744073709551615 0 1 1 1 \n",
             "1 a 1 2 1 1 1 \n",
             "1 \n",
             "1 a 1 1 1 1 1 \n-1\n",

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use duplex_core::{BrokerError, ChannelName, Draft, Extent, History, Pending, Position, Retention};
 
 use super::batch::BATCH_HEAD;
-use super::history::Place;
+use super::connection::{Connection, Failure};
+use super::history::{Place, Span};
 use super::lanes::Driver;
 use super::publish::{BATCH_BYTES_MAX, BATCH_MAX, Publish, WINS_MAX, YIELD};
 use super::{Answer, Shared, ready};
@@ -81,46 +82,72 @@ impl Shared {
         longest.saturating_sub(BATCH_HEAD).min(BATCH_BYTES_MAX)
     }
 
-    /// Reads once where the channel stands, then for each what it wants. Those do not wait for one another.
-    async fn read_all(self: &Arc<Self>, name: &ChannelName, all: Vec<(Extent, Answer<History>)>) {
+    /// Reads where the channel stands, once for all. So are the newest publications, which most want who come back; whoever
+    /// wants more does not keep the others waiting.
+    async fn read_all(self: &Arc<Self>, name: &ChannelName, all: Readers) {
         let Some((_, first)) = all.first() else { return };
+        let deadline = first.deadline;
         let standing = match self.connection() {
             Some(connection) => {
-                let standing = self.standing(&connection, name, None, first.deadline).await;
-                standing.map(|place| (connection, Arc::new(place))).map_err(|failure| failure.of_reading())
+                let standing = self.standing(&connection, name, None, deadline).await;
+                standing.map(|place| (connection, Arc::new(place))).map_err(Failure::of_reading)
             }
             None => Err(BrokerError::Unreachable),
         };
-        for (extent, answer) in all {
-            match &standing {
-                Ok((connection, place)) => {
-                    let (connection, place) = (Arc::clone(connection), Arc::clone(place));
-                    let reading = Arc::clone(self).read_one(connection, name.clone(), place, extent, answer);
-                    self.runtime.spawn(reading);
+        let (connection, place) = match standing {
+            Ok(standing) => standing,
+            Err(error) => return all.into_iter().for_each(|(_, answer)| answer.give(Err(error.clone()))),
+        };
+        let top = place.newest.as_ref().map_or(0, |newest| newest.batch.top.offset);
+        let near = |extent: Extent| {
+            let span = place.newest.as_ref().and_then(|newest| Span::of(extent, newest.batch.top));
+            span.and_then(|span| span.low).is_none_or(|low| top - low < NEAR)
+        };
+        let (near, far): (Readers, Readers) = all.into_iter().partition(|(extent, _)| near(*extent));
+        for reader in far {
+            let (connection, place) = (Arc::clone(&connection), Arc::clone(&place));
+            let (shared, name) = (Arc::clone(self), name.clone());
+            self.runtime
+                .spawn(async move { shared.read_some(&connection, &name, &place, vec![reader]).await });
+        }
+        self.read_some(&connection, name, &place, near).await;
+    }
+
+    async fn read_some(
+        self: &Arc<Self>,
+        connection: &Connection,
+        name: &ChannelName,
+        place: &Place,
+        all: Readers,
+    ) {
+        let Some((_, first)) = all.first() else { return };
+        let extents: Vec<Extent> = all.iter().map(|(extent, _)| *extent).collect();
+        match self.pasts(connection, name, place, &extents, first.deadline).await {
+            Ok(read) => {
+                for (history, (_, answer)) in read.into_iter().zip(all) {
+                    let (shared, name) = (Arc::clone(self), name.clone());
+                    self.runtime.spawn(async move {
+                        shared.arrived(&name, history.position).await;
+                        answer.give(Ok(history));
+                    });
                 }
-                Err(error) => answer.give(Err(error.clone())),
+            }
+            Err(failure) => {
+                let error = failure.of_reading();
+                all.into_iter().for_each(|(_, answer)| answer.give(Err(error.clone())));
             }
         }
     }
-
-    async fn read_one(
-        self: Arc<Self>,
-        connection: Arc<super::Connection>,
-        name: ChannelName,
-        place: Arc<Place>,
-        extent: Extent,
-        answer: Answer<History>,
-    ) {
-        let read = self.past(&connection, &name, &place, extent, answer.deadline).await;
-        if let Ok(history) = &read {
-            self.arrived(&name, history.position).await;
-        }
-        answer.give(read.map_err(|failure| failure.of_reading()));
-    }
 }
 
+/// Those who want a part of history each.
+type Readers = Vec<(Extent, Answer<History>)>;
+
+/// Publications that are read while others wait.
+const NEAR: u64 = 128;
+
 /// What can be read together.
-fn histories(first: (Extent, Answer<History>), jobs: &mut VecDeque<Job>) -> Vec<(Extent, Answer<History>)> {
+fn histories(first: (Extent, Answer<History>), jobs: &mut VecDeque<Job>) -> Readers {
     let mut all = vec![first];
     while let Some(Job::History(extent, answer)) = jobs.pop_front_if(|job| matches!(job, Job::History(..))) {
         all.push((extent, answer));

@@ -88,6 +88,9 @@ impl Connection {
         if bytes > max {
             return Err(Failure::TooLong { bytes, max });
         }
+        if Instant::now() >= deadline {
+            return Err(Failure::Late);
+        }
         let (answer, number) = self.expect().ok_or(Failure::Broken)?;
         let _forget = Forget { connection: self, number };
         let reply = format!("{}.{number}", self.inbox);

@@ -91,7 +91,7 @@ impl Keys {
         now_ms: u64,
     ) -> Option<Result<Position, BrokerError>> {
         let used = self.0.get(draft.key.as_ref()?)?;
-        let is_kept = used.at.offset + kept as u64 > top && used.until_ms >= now_ms;
+        let is_kept = used.at.offset.saturating_add(kept as u64) > top && used.until_ms >= now_ms;
         let answer = if used.says == digest(draft) { Ok(used.at) } else { Err(BrokerError::KeyReused) };
         is_kept.then_some(answer)
     }
@@ -99,7 +99,9 @@ impl Keys {
     /// Forgets those of what is not kept any more, when there are many of them.
     pub fn tidy(&mut self, top: u64, kept: usize, now_ms: u64) {
         if self.0.len() > 64 + kept.saturating_mul(2) {
-            self.0.retain(|_, used| used.at.offset + kept as u64 > top && used.until_ms >= now_ms);
+            self.0.retain(|_, used| {
+                used.at.offset.saturating_add(kept as u64) > top && used.until_ms >= now_ms
+            });
         }
     }
 }

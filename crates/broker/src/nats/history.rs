@@ -115,37 +115,24 @@ impl Shared {
         }
     }
 
-    /// The wanted part of what is kept up to `place`.
-    pub async fn past(
+    /// The wanted parts of what is kept up to `place`, which is read once for all of them.
+    pub async fn pasts(
         &self,
         connection: &Connection,
         name: &ChannelName,
         place: &Place,
-        extent: Extent,
+        extents: &[Extent],
         deadline: Instant,
-    ) -> Result<History, Failure> {
+    ) -> Result<Vec<History>, Failure> {
         let newest = place.newest.as_ref().ok_or(Failure::Nobody)?;
         let position = newest.batch.top;
-        let lost = History { position, past: Past::Lost };
-        let Some(Span { low, needed }) = Span::of(extent, position) else { return Ok(lost) };
-        let kept = match low {
+        let spans: Vec<Option<Span>> = extents.iter().map(|extent| Span::of(*extent, position)).collect();
+        let kept = match spans.iter().flatten().filter_map(|span| span.low).min() {
             Some(low) => self.walk(connection, name, newest, low, deadline).await?,
             None => Vec::new(),
         };
-        let reaches_back_to = position.offset + 1 - kept.len() as u64;
-        if needed.is_some_and(|needed| needed < reaches_back_to) {
-            return Ok(lost);
-        }
-        let kept = kept.into_iter();
-        let past = match extent {
-            Extent::Nothing | Extent::After(_) => kept.collect(),
-            Extent::Page(Page { limit, order: Order::OldestFirst, .. }) => kept.take(limit).collect(),
-            Extent::Page(Page { since, limit, order: Order::NewestFirst }) => {
-                let before = since.map_or(u64::MAX, |since| since.offset);
-                kept.rev().filter(|publication| publication.position.offset < before).take(limit).collect()
-            }
-        };
-        Ok(History { position, past: Past::Kept(past) })
+        let past = |span: Option<Span>| span.map_or(Past::Lost, |span| span.past(&kept, position));
+        Ok(spans.into_iter().map(|span| History { position, past: past(span) }).collect())
     }
 
     /// What is kept from `low` on, oldest first, without a gap up to the newest.
@@ -242,7 +229,8 @@ impl Shared {
         let connection = self.connection().ok_or(BrokerError::Unreachable)?;
         let deadline = Instant::now() + PATIENCE;
         let place = self.standing(&connection, name, Some(since), deadline).await?;
-        Ok(self.past(&connection, name, &place, Extent::After(since), deadline).await?)
+        let mut all = self.pasts(&connection, name, &place, &[Extent::After(since)], deadline).await?;
+        all.pop().ok_or(BrokerError::NoAnswer)
     }
 }
 
@@ -301,18 +289,19 @@ async fn understood_before(
 }
 
 /// Which offsets are wanted of a history.
-struct Span {
+pub(super) struct Span {
+    extent: Extent,
     /// From here on.
-    low: Option<u64>,
+    pub low: Option<u64>,
     /// If it does not reach back so far, it is lost.
     needed: Option<u64>,
 }
 
 impl Span {
     /// `None` if it is lost whatever is kept.
-    fn of(extent: Extent, top: Position) -> Option<Self> {
+    pub fn of(extent: Extent, top: Position) -> Option<Self> {
         let (since, limit) = match extent {
-            Extent::Nothing => return Some(Self { low: None, needed: None }),
+            Extent::Nothing => return Some(Self { extent, low: None, needed: None }),
             Extent::After(since) => (Some(since), None),
             Extent::Page(Page { since, order: Order::OldestFirst, .. }) => (since, None),
             Extent::Page(Page { since, limit, order: Order::NewestFirst }) => (since, Some(limit as u64)),
@@ -328,6 +317,77 @@ impl Span {
         };
         let needed = since.map(|since| since.offset + 1);
         let low = low.min(needed.unwrap_or(u64::MAX));
-        Some(Self { low: (low <= top.offset).then_some(low), needed })
+        Some(Self { extent, low: (low <= top.offset).then_some(low), needed })
+    }
+
+    /// What of `kept`, which ends at `top`, it is.
+    fn past(&self, kept: &[Arc<Publication>], top: Position) -> Past {
+        let reaches_back_to = top.offset + 1 - kept.len() as u64;
+        if self.needed.is_some_and(|needed| needed < reaches_back_to) {
+            return Past::Lost;
+        }
+        let low = self.low.unwrap_or(u64::MAX);
+        let kept = kept.iter().filter(|publication| publication.position.offset >= low).cloned();
+        Past::Kept(match self.extent {
+            Extent::Nothing | Extent::After(_) => kept.collect(),
+            Extent::Page(Page { limit, order: Order::OldestFirst, .. }) => kept.take(limit).collect(),
+            Extent::Page(Page { since, limit, order: Order::NewestFirst }) => {
+                let before = since.map_or(u64::MAX, |since| since.offset);
+                kept.rev().filter(|publication| publication.position.offset < before).take(limit).collect()
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use duplex_core::{Broker, Deliver, Event, NodeId, ShardSet};
+
+    use super::*;
+    use crate::nats::{Nats, NatsStorage, NatsTarget};
+
+    struct Nobody;
+
+    impl Deliver for Nobody {
+        fn deliver(&self, _: ShardSet, _: Event) {}
+        fn missed(&self, _: ShardSet, _: &ChannelName) {}
+    }
+
+    #[tokio::test]
+    async fn a_channel_that_is_read_keeps_its_epoch_when_what_was_published_in_it_expires() {
+        let server = duplex_rigs::Nats::start();
+        let target = NatsTarget::parse(&server.url()).unwrap();
+        let id = NodeId::from_random([1; 8]);
+        let nats = Nats::start(target, NatsStorage::default(), "duplex", id, Arc::new(Nobody)).unwrap();
+        let (shared, name) = (&nats.shared, ChannelName::parse("news").unwrap());
+        let deadline = Instant::now() + 6 * PATIENCE;
+        while shared.roll.is_enlisted().is_none() {
+            assert!(Instant::now() < deadline);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let draft = crate::envelope::read_draft(b"1{\"d\":1,\"m\":0}", name.clone()).unwrap();
+        let keep = Retention { publications: 10, ttl_ms: 1_000 };
+        let at = nats.publish(draft.clone(), keep).await.unwrap();
+        let extent = Extent::After(Position { offset: 0, ..at });
+        let Past::Kept(kept) = nats.history(&name, extent).await.unwrap().past else { panic!("lost") };
+        assert_eq!(kept.len(), 1);
+        // Ninety seconds later, by the server's clock: the stream keeps it for 120.
+        shared.skew_ms.fetch_add(90_000, Relaxed);
+        let later = nats.history(&name, Extent::Nothing).await.unwrap().position;
+        assert_eq!(later, at);
+        assert_eq!(nats.history(&name, extent).await.unwrap().past, Past::Lost, "its time is over");
+        let connection = shared.connection().unwrap();
+        let stream = shared.subjects.history_stream(&name);
+        let marker =
+            connection.last(&stream, &shared.subjects.history(&name), deadline).await.unwrap().unwrap();
+        assert!(marker.sequence > 1);
+        assert_eq!(Batch::read(&marker.payload).map(|batch| batch.drafts), Ok(Vec::<Bytes>::new()));
+        // The publication itself has expired.
+        connection.delete(&stream, 1, deadline).await.unwrap();
+        assert_eq!(nats.publish(draft, keep).await, Ok(Position { offset: 2, ..at }));
     }
 }

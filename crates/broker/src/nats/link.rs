@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectError, Event, Message, Subscriber};
+use async_nats::{Client, Event, Message, Subscriber};
 use duplex_core::{Change, ChannelName, NodeId, PresenceChange};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
@@ -138,7 +138,7 @@ struct News {
     dropped: AtomicBool,
 }
 
-async fn connect(target: &NatsTarget, news: Arc<News>) -> Result<Client, ConnectError> {
+async fn connect(target: &NatsTarget, news: Arc<News>) -> Result<Client, async_nats::Error> {
     let options = target.options().ping_interval(PROBE).subscription_capacity(UNREAD_MAX);
     let options = options.event_callback(move |event| {
         let news = Arc::clone(&news);
@@ -151,7 +151,13 @@ async fn connect(target: &NatsTarget, news: Arc<News>) -> Result<Client, Connect
             }
         }
     });
-    options.connect(target.servers()).await
+    let client = options.connect(target.servers()).await?;
+    if !client.is_server_compatible(2, 9, 0) {
+        return Err(
+            format!("NATS {} is too old; 2.9 or later is needed", client.server_info().version).into()
+        );
+    }
+    Ok(client)
 }
 
 /// Why a connection is given up.

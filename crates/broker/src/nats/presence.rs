@@ -85,6 +85,11 @@ impl Roll {
         self.channels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub fn is_enlisted(&self) -> Option<()> {
+        self.enlisted.borrow().map(drop)
+    }
+
     fn put(&self, channel: &ChannelName, member: Member, tell: Tell, stay: Stay) {
         let mut channels = self.lock();
         let members = channels.entry(channel.clone()).or_default();
@@ -406,7 +411,12 @@ pub(super) async fn beat(shared: &Weak<Shared>) {
         if let Some(connection) = shared.connection()
             && let Err(failure) = shared.look(&connection, &mut silent).await
         {
-            tracing::debug!(?failure, "cannot look whether nodes are alive");
+            match failure {
+                Failure::Nobody => {
+                    tracing::warn!("JetStream does not answer; it must be enabled on the NATS server")
+                }
+                failure => tracing::debug!(?failure, "cannot look whether nodes are alive"),
+            }
         }
         drop(shared);
         tokio::select! {

@@ -82,10 +82,13 @@ impl Batching<'_> {
             let Some(connection) = self.shared.connection_by(self.deadline).await else {
                 return Err(self.given_up(BrokerError::Unreachable));
             };
+            // It has waited for others until its time was over.
+            if Instant::now() >= self.deadline {
+                return Err(self.given_up(BrokerError::Unreachable));
+            }
             let failure = match self.attempt(&connection).await {
                 Ok(Tried::Published) => return Ok(()),
-                Ok(Tried::Conflict) if Instant::now() < self.deadline => continue,
-                Ok(Tried::Conflict) => return Err(self.given_up(BrokerError::Busy)),
+                Ok(Tried::Conflict) => continue,
                 Err(failure) => failure,
             };
             match failure {

@@ -175,7 +175,8 @@ impl Streams {
         deadline: Instant,
     ) -> Result<Limits, Failure> {
         let limits = Limits::read(&config);
-        if limits.covers(plan.limits) {
+        let republish = plan.config().get("republish").cloned();
+        if limits.covers(plan.limits) && config.get("republish") == republish.as_ref() {
             return Ok(limits);
         }
         let larger = Limits {
@@ -183,7 +184,10 @@ impl Streams {
             age_ms: limits.age_ms.max(plan.limits.age_ms),
         };
         larger.write(&mut config);
-        tracing::info!(stream = plan.name, ?larger, "a stream is to keep more");
+        if let Some(republish) = republish {
+            config["republish"] = republish;
+        }
+        tracing::info!(stream = plan.name, ?larger, "a stream is to keep more, or to tell what it keeps");
         connection.api::<Value>(&format!("STREAM.UPDATE.{}", plan.name), &config, deadline).await?;
         Ok(larger)
     }
