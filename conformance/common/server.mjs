@@ -53,11 +53,12 @@ export function token(user, claims = {}, secret = SECRET) {
   return `${signed}.${createHmac('sha256', secret).update(signed).digest('base64url')}`;
 }
 
-/** Asks the HTTP API as a backend does: the answer's status and body. */
+/** Asks the HTTP API as a backend does: the answer's status and body, without what nodes of a cluster say of themselves. */
 export async function api(url, verb, body) {
   const headers = { 'content-type': 'application/json', authorization: `Bearer ${KEY}` };
   const response = await fetch(`${url}/api/v1/${verb}`, { method: 'POST', headers, body: JSON.stringify(body) });
-  return { status: response.status, answer: await response.json() };
+  const { node, nodes, ...answer } = await response.json();
+  return { status: response.status, answer };
 }
 
 /** Publishes by the HTTP API: the position. */

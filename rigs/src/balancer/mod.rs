@@ -96,6 +96,11 @@ impl Balancer {
         self.close = None;
     }
 
+    /// How many clients are connected.
+    pub fn connections(&self) -> usize {
+        self.backends.lock().clients
+    }
+
     /// How much was sent to this backend: connections or requests.
     pub fn sent_to(&self, backend: SocketAddr) -> usize {
         self.backends.lock().sent.get(&backend).copied().unwrap_or(0)
@@ -127,6 +132,7 @@ async fn accept(listener: TcpListener, mode: Mode, backends: Arc<Backends>) {
         let backends = Arc::clone(&backends);
         tokio::spawn(async move {
             prepare(&client);
+            let _counted = Counted::new(&backends);
             match mode {
                 Mode::Connections => match backends.connect().await {
                     Some(backend) => relay(client, backend).await,
@@ -172,11 +178,28 @@ struct Turns {
     addresses: Vec<SocketAddr>,
     next: usize,
     sent: HashMap<SocketAddr, usize>,
+    clients: usize,
+}
+
+/// A client for as long as it is connected.
+struct Counted<'a>(&'a Backends);
+
+impl<'a> Counted<'a> {
+    fn new(backends: &'a Backends) -> Self {
+        backends.lock().clients += 1;
+        Self(backends)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.lock().clients -= 1;
+    }
 }
 
 impl Backends {
     fn of(addresses: &[SocketAddr]) -> Self {
-        let turns = Turns { addresses: addresses.to_vec(), next: 0, sent: HashMap::new() };
+        let turns = Turns { addresses: addresses.to_vec(), next: 0, sent: HashMap::new(), clients: 0 };
         Self { turns: Mutex::new(turns) }
     }
 

@@ -18,13 +18,15 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use duplex_rigs::{Balancer, Folder, Mode, Nodes, Redis};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::signal::unix::{SignalKind, signal};
 
+/// How long connections may last when no node is there any more.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 const TETHERED: &str = "--tethered";
 
 fn main() -> ExitCode {
@@ -78,6 +80,9 @@ impl Cluster {
         let url = redis.as_ref().map_or_else(|| "memory".to_owned(), Redis::url);
         let count = env::var("RIGS_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
         let mut nodes = Nodes::start(&server(), count, &options, &[("DUPLEX_BROKER__URL", &url)]);
+        if redis.is_some() {
+            until_acquainted(&nodes, count);
+        }
         let balancer = Balancer::start_at(listen, Mode::Requests, &nodes.addresses());
         // As the server says it, from where the cluster is reached.
         let first = nodes.addresses()[0].to_string();
@@ -129,6 +134,11 @@ impl Cluster {
                 scope.spawn(|| node.program().stop());
             }
         });
+        // Their last words are still on their way.
+        let deadline = Instant::now() + LAST_WORDS;
+        while self.balancer.connections() > 0 && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// What is answered.
@@ -158,6 +168,15 @@ impl Cluster {
         }
         format!("done: {order}")
     }
+}
+
+/// Nodes of a cluster seldom start at the same moment: waits until each has heard of all others, as their logs tell.
+fn until_acquainted(nodes: &Nodes, count: usize) {
+    let knows_all = |log: &PathBuf| {
+        let said = fs::read_to_string(log).unwrap_or_default();
+        said.matches("another node is there").count() >= count - 1
+    };
+    duplex_rigs::eventually("nodes know each other", || nodes.logs().iter().all(knows_all));
 }
 
 /// Says what a node says from here on.
