@@ -93,7 +93,7 @@ pub(super) fn start(
         runtime.block_on(async {
             tokio::select! {
                 () = run(&shared, &target, wires) => {}
-                () = super::presence::beat(&shared) => {}
+                () = super::life::beat(&shared) => {}
             }
         });
     })?;

@@ -10,6 +10,7 @@ mod heads;
 mod history;
 mod jetstream;
 mod lanes;
+mod life;
 mod link;
 mod notes;
 mod presence;

@@ -3,55 +3,47 @@
 //! message one hears that it did, and tells that the member left.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant as Clock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use duplex_core::{
-    Attendance, BrokerError, ChannelName, ClientId, Member, NodeId, Pending, Presence, Present, Tell,
-};
+use duplex_core::{Attendance, BrokerError, ChannelName, ClientId, Member, Pending, Presence, Present, Tell};
 use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::connection::{ANSWER, Connection, Failure};
+use super::connection::{ANSWER, Failure};
 use super::jetstream::{Deleted, Kept, Stored};
 use super::lanes::Driver;
-use super::link::DEAF;
 use super::streams::Plan;
 use super::subjects::Seat;
 use super::{Answer, Nats, Shared, ready};
 use crate::envelope::{read_member, write_member};
 
-/// How often a node looks whether its members are still there, and which nodes are dead.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// A node that has not been heard for this long, and longer than [`DEAF`], is dead.
-const SILENT: Duration = Duration::from_secs(9);
 /// Members that are written, read or deleted at the same time.
-const AT_ONCE: usize = 128;
+pub(super) const AT_ONCE: usize = 128;
 
 /// The members of this node.
 pub(super) struct Roll {
     channels: Mutex<HashMap<ChannelName, HashMap<ClientId, Entry>>>,
     /// Where it is written that this node has members, and in which life of the stream.
-    enlisted: watch::Sender<Option<Enlisted>>,
+    pub enlisted: watch::Sender<Option<Enlisted>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Enlisted {
-    era: u64,
-    sequence: u64,
+pub(super) struct Enlisted {
+    pub era: u64,
+    pub sequence: u64,
 }
 
-struct Entry {
+pub(super) struct Entry {
     member: Member,
     tell: Tell,
-    stay: Stay,
+    pub stay: Stay,
 }
 
 /// Whether a member is to be in the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stay {
+pub(super) enum Stay {
     Here,
     /// It has left, or was refused, and may still be there.
     Gone,
@@ -119,13 +111,13 @@ impl Roll {
         }
     }
 
-    fn of(&self, channel: &ChannelName, stay: Stay) -> Vec<(Member, Tell)> {
+    pub fn of(&self, channel: &ChannelName, stay: Stay) -> Vec<(Member, Tell)> {
         let channels = self.lock();
         let members = channels.get(channel).into_iter().flat_map(HashMap::values);
         members.filter(|entry| entry.stay == stay).map(|entry| (entry.member.clone(), entry.tell)).collect()
     }
 
-    fn channels(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<ChannelName> {
+    pub fn channels(&self, wanted: impl Fn(&Entry) -> bool) -> Vec<ChannelName> {
         let channels = self.lock();
         let some = channels.iter().filter(|(_, members)| members.values().any(&wanted));
         some.map(|(channel, _)| channel.clone()).collect()
@@ -159,7 +151,7 @@ impl Presence for Nats {
 }
 
 impl Shared {
-    fn enter_members(self: &Arc<Self>, channel: &ChannelName, job: Job) {
+    pub fn enter_members(self: &Arc<Self>, channel: &ChannelName, job: Job) {
         if self.members.push(channel, job) == Driver::Wanted {
             self.runtime.spawn(Arc::clone(self).drive_members(channel.clone()));
         }
@@ -310,7 +302,7 @@ impl Shared {
     }
 
     /// All who listen to the channel hear that a member joined or left.
-    async fn tell_change(&self, channel: &ChannelName, change: u8, member: &Member, tell: Tell) {
+    pub async fn tell_change(&self, channel: &ChannelName, change: u8, member: &Member, tell: Tell) {
         if let (Tell::Everyone, Some(connection)) = (tell, self.connection()) {
             let written = [&[change], &write_member(member)[..]].concat();
             connection.tell(self.subjects.live(channel), written.into()).await;
@@ -364,7 +356,7 @@ enum Joined {
 }
 
 /// Reads a member that is kept, and who heard of it.
-fn member(kept: &Kept) -> Option<(Member, Tell)> {
+pub(super) fn member(kept: &Kept) -> Option<(Member, Tell)> {
     let (head, written) = kept.payload.split_at_checked(2)?;
     let tell = if head == b"11" { Tell::Everyone } else { Tell::Nobody };
     let member = head.starts_with(b"1").then(|| read_member(written).ok()).flatten();
@@ -399,163 +391,4 @@ fn leaves(first: ClientId, jobs: &mut VecDeque<Job>) -> Vec<ClientId> {
         }
     }
     all
-}
-
-/// Sees to it that this node's members are there, and takes away what dead nodes have left behind, for as long as the broker
-/// is there.
-pub(super) async fn beat(shared: &Weak<Shared>) {
-    let mut silent = HashMap::new();
-    let Some(mut up) = shared.upgrade().map(|shared| shared.up.subscribe()) else { return };
-    loop {
-        let Some(shared) = shared.upgrade() else { return };
-        if let Some(connection) = shared.connection()
-            && let Err(failure) = shared.look(&connection, &mut silent).await
-        {
-            match failure {
-                Failure::Nobody => {
-                    tracing::warn!("JetStream does not answer; it must be enabled on the NATS server")
-                }
-                failure => tracing::debug!(?failure, "cannot look whether nodes are alive"),
-            }
-        }
-        drop(shared);
-        tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            changed = up.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                // Who was silent may have been heard meanwhile.
-                silent.clear();
-            }
-        }
-    }
-}
-
-impl Shared {
-    async fn look(
-        self: &Arc<Self>,
-        connection: &Connection,
-        silent: &mut HashMap<NodeId, Clock>,
-    ) -> Result<(), Failure> {
-        let deadline = Instant::now() + ANSWER;
-        let stream = self.subjects.presence_stream();
-        let plan = Plan::presence(&self.subjects, self.storage);
-        self.streams.ensure(connection, &plan, deadline).await?;
-        let looked = self.enlist(connection, &stream, deadline).await;
-        if let Err(Failure::Nobody) = looked {
-            self.streams.forget(&stream);
-        }
-        looked?;
-        for channel in self.roll.channels(|entry| entry.stay == Stay::Gone) {
-            let gone = self.roll.of(&channel, Stay::Gone);
-            for (member, _) in gone {
-                self.enter_members(&channel, Job::Leave(member.client));
-            }
-        }
-        let rosters = connection.subjects(&stream, &self.subjects.rosters(), deadline).await?;
-        let nodes: HashSet<NodeId> =
-            rosters.iter().filter_map(|subject| self.subjects.roster_of(subject)).collect();
-        silent.retain(|node, _| nodes.contains(node));
-        for node in nodes.into_iter().filter(|node| *node != self.id) {
-            if self.heard.ago(node).is_some_and(|ago| ago < DEAF) {
-                silent.remove(&node);
-            } else if silent.entry(node).or_insert_with(Clock::now).elapsed() > SILENT {
-                self.reap(connection, &stream, node).await?;
-                silent.remove(&node);
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes that this node has members. If that is not there any more, they are written again, too.
-    async fn enlist(
-        self: &Arc<Self>,
-        connection: &Connection,
-        stream: &str,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let era = self.era(connection, stream, deadline).await?;
-        let subject = self.subjects.roster(self.id);
-        let last = connection.last(stream, &subject, deadline).await?;
-        let sequence = last.map(|last| last.sequence);
-        let before = *self.roll.enlisted.borrow();
-        if before.is_some_and(|before| before.era == era && Some(before.sequence) == sequence) {
-            return Ok(());
-        }
-        let sent_ms = super::local_ms();
-        if connection.store(subject.clone(), None, Bytes::from_static(b"1"), deadline).await?
-            == Stored::Conflict
-        {
-            return Ok(());
-        }
-        let Some(kept) = connection.last(stream, &subject, deadline).await? else { return Ok(()) };
-        let skew_ms = kept.stored_ms.cast_signed().wrapping_sub(sent_ms.cast_signed());
-        self.skew_ms.store(skew_ms, std::sync::atomic::Ordering::Relaxed);
-        self.roll.enlisted.send_replace(Some(Enlisted { era, sequence: kept.sequence }));
-        if let Some(before) = before {
-            tracing::warn!("this node's presence was forgotten, and is told again");
-            let why = if before.era == era { Again::Back } else { Again::Lost };
-            for channel in self.roll.channels(|_| true) {
-                self.enter_members(&channel, Job::Again(why));
-            }
-        }
-        Ok(())
-    }
-
-    /// Which life of the stream this is.
-    async fn era(&self, connection: &Connection, stream: &str, deadline: Instant) -> Result<u64, Failure> {
-        let subject = self.subjects.era();
-        loop {
-            if let Some(kept) = connection.last(stream, &subject, deadline).await? {
-                let era =
-                    std::str::from_utf8(&kept.payload).ok().and_then(|era| u64::from_str_radix(era, 16).ok());
-                return Ok(era.unwrap_or(0));
-            }
-            let fresh = format!("{:x}", super::random());
-            connection.store(subject.clone(), Some(0), fresh.into(), deadline).await?;
-        }
-    }
-
-    /// Takes away what a dead node has left behind. First that is marked: should it not be dead, it finds the mark, and
-    /// what it writes then is newer.
-    async fn reap(&self, connection: &Connection, stream: &str, node: NodeId) -> Result<(), Failure> {
-        let (subject, deadline) = (self.subjects.roster(node), Instant::now() + ANSWER);
-        let Some(last) = connection.last(stream, &subject, deadline).await? else { return Ok(()) };
-        let dead = Bytes::from_static(b"1dead");
-        let Stored::At(mark) = connection.store(subject, Some(last.sequence), dead, deadline).await? else {
-            return Ok(());
-        };
-        tracing::warn!(%node, "a node is dead; its clients are no longer present");
-        let seats = connection.subjects(stream, &self.subjects.seats_of(node), deadline).await?;
-        for some in seats.chunks(AT_ONCE) {
-            let deadline = Instant::now() + ANSWER;
-            let reaped =
-                join_all(some.iter().map(|seat| self.reap_seat(connection, stream, seat, mark, deadline)));
-            for reaped in reaped.await {
-                reaped?;
-            }
-        }
-        connection.delete(stream, mark, Instant::now() + ANSWER).await.map(drop)
-    }
-
-    async fn reap_seat(
-        &self,
-        connection: &Connection,
-        stream: &str,
-        subject: &str,
-        mark: u64,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
-        let Some(kept) = connection.last(stream, subject, deadline).await? else { return Ok(()) };
-        if kept.sequence > mark
-            || connection.delete(stream, kept.sequence, deadline).await? == Deleted::Before
-        {
-            return Ok(());
-        }
-        if let (Some(seat), Some((member, tell))) = (self.subjects.seat_of(subject), member(&kept)) {
-            self.tell_change(&seat.channel, b'L', &member, tell).await;
-        }
-        Ok(())
-    }
 }
