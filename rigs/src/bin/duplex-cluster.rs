@@ -1,11 +1,11 @@
-//! A cluster that looks like one server: `duplex-cluster serve --listen ADDRESS …` starts a Redis, three nodes with these
+//! A cluster that looks like one server: `duplex-cluster serve --listen ADDRESS …` starts a broker, three nodes with these
 //! options, and a balancer without stickiness at the address. Any suite that starts `duplex` can thus be played against a
 //! cluster. Everything else is done by `duplex` itself, which lies beside this program.
 //!
 //! SIGTERM and SIGHUP go to all nodes; whatever ends this program ends them, too. With `RIGS_CONTROL=1` it reads orders, one a
-//! line, and answers each with a line when it is done: `kill 0`, `stop 1`, `start 1`, `pause 2`, `resume 2`, and for Redis
-//! `redis kill`, `redis restart`, `redis pause`, `redis resume`. When there can be no more, it kills all. `RIGS_NODES` says how many nodes there are; `RIGS_BROKER=none`
-//! leaves Redis and its options out.
+//! line, and answers each with a line when it is done: `kill 0`, `stop 1`, `start 1`, `pause 2`, `resume 2`, and for the
+//! broker `broker kill`, `broker restart`, `broker pause`, `broker resume`. When there can be no more, it kills all. `RIGS_NODES` says how many nodes there are; `RIGS_BROKER` is
+//! `redis`, unless it is said, `nats` or `none`.
 
 #![forbid(unsafe_code)]
 
@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use duplex_rigs::{Balancer, Folder, Mode, Nodes, Redis};
+use duplex_rigs::{Balancer, Folder, Mode, Nats, Nodes, Redis};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines, Stdin};
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,7 +68,48 @@ struct Cluster {
     // Dropped in this order: first whoever depends on the others.
     balancer: Balancer,
     nodes: Nodes,
-    redis: Option<Redis>,
+    broker: Broker,
+}
+
+/// What the nodes meet through.
+enum Broker {
+    None,
+    Redis(Redis),
+    Nats(Nats),
+}
+
+impl Broker {
+    fn start() -> Self {
+        match env::var("RIGS_BROKER").as_deref() {
+            Ok("none") => Self::None,
+            Ok("nats") => Self::Nats(Nats::start()),
+            _ => Self::Redis(Redis::start()),
+        }
+    }
+
+    fn url(&self) -> String {
+        match self {
+            Self::None => "memory".to_owned(),
+            Self::Redis(redis) => redis.url(),
+            Self::Nats(nats) => nats.url(),
+        }
+    }
+
+    /// Whether there is such an order for it.
+    fn carry_out(&mut self, verb: &str) -> bool {
+        match (verb, self) {
+            ("kill", Self::Redis(redis)) => redis.kill9(),
+            ("kill", Self::Nats(nats)) => nats.kill9(),
+            ("restart", Self::Redis(redis)) => redis.restart(),
+            ("restart", Self::Nats(nats)) => nats.restart(),
+            ("pause", Self::Redis(redis)) => redis.pause(),
+            ("pause", Self::Nats(nats)) => nats.pause(),
+            ("resume", Self::Redis(redis)) => redis.resume(),
+            ("resume", Self::Nats(nats)) => nats.resume(),
+            _ => return false,
+        }
+        true
+    }
 }
 
 impl Cluster {
@@ -76,11 +117,10 @@ impl Cluster {
         Folder::clear_left_behind();
         duplex_rigs::tether(vec![own_path().into(), TETHERED.into()]);
         let (listen, options) = listen(options);
-        let redis = env::var_os("RIGS_BROKER").is_none_or(|kind| kind != "none").then(Redis::start);
-        let url = redis.as_ref().map_or_else(|| "memory".to_owned(), Redis::url);
+        let broker = Broker::start();
         let count = env::var("RIGS_NODES").ok().and_then(|count| count.parse().ok()).unwrap_or(3);
-        let mut nodes = Nodes::start(&server(), count, &options, &[("DUPLEX_BROKER__URL", &url)]);
-        if redis.is_some() {
+        let mut nodes = Nodes::start(&server(), count, &options, &[("DUPLEX_BROKER__URL", &broker.url())]);
+        if !matches!(broker, Broker::None) {
             until_acquainted(&nodes, count);
         }
         let balancer = Balancer::start_at(listen, Mode::Requests, &nodes.addresses());
@@ -91,7 +131,7 @@ impl Cluster {
         for (number, log) in nodes.logs().into_iter().enumerate() {
             thread::spawn(move || pass_on(number, &log));
         }
-        Self { balancer, nodes, redis }
+        Self { balancer, nodes, broker }
     }
 
     /// Serves until it is told to end and all nodes have.
@@ -144,15 +184,9 @@ impl Cluster {
     /// What is answered.
     fn carry_out(&mut self, order: &str) -> String {
         let words: Vec<&str> = order.split_whitespace().collect();
-        match (&words[..], &mut self.redis) {
-            (["redis", verb], Some(redis)) => match *verb {
-                "kill" => redis.kill9(),
-                "restart" => redis.restart(),
-                "pause" => redis.pause(),
-                "resume" => redis.resume(),
-                _ => return format!("no such order: {order}"),
-            },
-            ([verb, number], _) => {
+        match &words[..] {
+            ["broker", verb] if self.broker.carry_out(verb) => {}
+            [verb, number] => {
                 let Ok(number) = number.parse() else { return format!("no such node: {order}") };
                 let node = self.nodes.node(number);
                 match *verb {

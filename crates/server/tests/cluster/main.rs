@@ -6,6 +6,7 @@ mod support;
 
 mod stage;
 
+mod nats;
 mod redis {
     mod cut;
     mod foreign;

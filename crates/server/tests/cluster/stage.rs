@@ -20,13 +20,18 @@ pub fn program() -> &'static Path {
 
 /// Nodes on the broker at `url`; each channel keeps so many publications.
 pub fn nodes(url: &str, count: usize, history: &str) -> Nodes {
+    nodes_with(url, count, history, &[])
+}
+
+/// The same with more settings.
+pub fn nodes_with(url: &str, count: usize, history: &str, more: &[(&str, &str)]) -> Nodes {
     let settings = [
         ("DUPLEX_BROKER__URL", url),
         ("DUPLEX_NAMESPACE__DEFAULT__HISTORY__SIZE", history),
         // What a node has missed comes at once; who is too slow is another test.
         ("DUPLEX_CLIENT__OUTBOX_BYTES_MAX", "64MiB"),
     ];
-    Nodes::start(program(), count, &["--shards".into(), "2".into()], &settings)
+    Nodes::start(program(), count, &["--shards".into(), "2".into()], &[&settings, more].concat())
 }
 
 /// Publishes a number by the HTTP API.
