@@ -95,6 +95,7 @@ async fn empty_nats_begins_a_new_epoch_and_subscribers_are_told() {
     delivered(&node, 1..=10).await;
     server.restart_empty();
     until(|| told(&node) == 1, || "not told".to_owned()).await;
+    reachable(&one).await;
     let after = publish(&one, 1).await;
     assert_ne!(after.epoch, before.epoch);
     assert_eq!(missed(&*one, "news", before).await, None);
