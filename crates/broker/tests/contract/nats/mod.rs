@@ -285,3 +285,20 @@ async fn notes_reach_one_or_all_others_and_rows_are_kept() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(other.kept(key).await, Ok(None));
 }
+
+#[tokio::test]
+async fn nodes_log_in_as_a_user_or_with_a_token() {
+    let users = "authorization { user: \"us@er\", password: \"p:w\" }\n";
+    for (more, right, wrong) in [
+        (users, "us%40er:p%3Aw", "us%40er:other"),
+        ("authorization { token: \"secret\" }\n", "secret", "other"),
+    ] {
+        let options = duplex_rigs::NatsOptions { more: more.to_owned(), ..Default::default() };
+        let server = duplex_rigs::Nats::start_with(&options);
+        let url = |login: &str| format!("nats://{login}@127.0.0.1:{}", server.port());
+        let stranger = broker(&url(wrong), 1, NatsStorage::default()).1;
+        let ours = rig(&url(right)).await;
+        ours.broker.publish(draft("news", "x", 0), KEEP).await.unwrap();
+        assert_eq!(stranger.health(), Health::Unreachable);
+    }
+}
