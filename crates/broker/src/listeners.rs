@@ -3,11 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use duplex_core::{
-    ChannelName, Deliver, Event, History, Past, Position, PresenceChange, Publication, ShardId, ShardSet,
+    BrokerError, Change, ChannelName, Deliver, Event, History, Past, Pending, Position, PresenceChange,
+    Publication, ShardId, ShardSet,
 };
 use tokio::sync::oneshot;
+
+use crate::envelope::read_member;
 
 /// Channels that some shard listens to.
 pub(crate) struct Listeners {
@@ -40,14 +44,27 @@ enum Mending {
     Until(Option<Position>),
 }
 
-/// What is to be done for a channel that a shard begins to listen to.
+/// Whether a channel comes that a shard begins to listen to.
 pub(crate) enum Begun {
-    /// Nothing: it comes already.
     Open,
-    /// The broker was asked already; wait for it.
+    /// The broker was asked for it.
     Asked(oneshot::Receiver<()>),
-    /// Ask the broker, and wait for it.
-    First(oneshot::Receiver<()>),
+}
+
+impl Begun {
+    /// Waits until it comes, but not for longer than that. If it does not, the shard listens all the same: others may have
+    /// done so before.
+    pub fn opened(self, patience: Duration) -> Pending<Result<(), BrokerError>> {
+        match self {
+            Self::Open => Box::pin(std::future::ready(Ok(()))),
+            Self::Asked(waiting) => Box::pin(async move {
+                match tokio::time::timeout(patience, waiting).await {
+                    Ok(Ok(())) => Ok(()),
+                    _ => Err(BrokerError::Unreachable),
+                }
+            }),
+        }
+    }
 }
 
 /// Whether a channel is still wanted.
@@ -70,7 +87,8 @@ impl Listeners {
         Self { node, channels: Mutex::default() }
     }
 
-    /// A shard begins to listen. `ask` is called under the lock, so that asking and taking back keep their order.
+    /// A shard begins to listen. `ask` is called if nobody does, under the lock, so that asking and taking back keep their
+    /// order.
     pub fn add(&self, name: &ChannelName, shard: ShardId, ask: impl FnOnce()) -> Begun {
         let mut channels = self.lock();
         if let Some(channel) = channels.get_mut(name) {
@@ -93,7 +111,7 @@ impl Listeners {
         };
         channels.insert(name.clone(), channel);
         ask();
-        Begun::First(receiver)
+        Begun::Asked(receiver)
     }
 
     /// A shard listens no more. `stop` is called under the lock if nobody does.
@@ -155,12 +173,14 @@ impl Listeners {
         }
     }
 
-    /// Someone joined or left.
-    pub fn presence(&self, change: PresenceChange) {
-        let channels = self.lock();
-        if let Some(channel) = channels.get(&change.channel) {
+    /// A member joined or left; if it is not understood, says why.
+    pub fn presence(&self, name: &ChannelName, member: &[u8], change: Change) -> Result<(), String> {
+        let member = Arc::new(read_member(member).map_err(|error| error.to_string())?);
+        if let Some(channel) = self.lock().get(name) {
+            let change = PresenceChange { channel: name.clone(), member, change };
             self.node.deliver(channel.shards, Event::Presence(Arc::new(change)));
         }
+        Ok(())
     }
 
     /// What was published after a position that [`Then::Mend`] gave.
@@ -304,7 +324,7 @@ mod tests {
         let said = Arc::new(Said::default());
         let listeners = Listeners::new(Arc::clone(&said) as Arc<dyn Deliver>);
         let begun = listeners.add(&name(), ShardId::new(0).unwrap(), || {});
-        assert!(matches!(begun, Begun::First(_)));
+        assert!(matches!(begun, Begun::Asked(_)));
         assert_eq!(listeners.opened("news"), Then::Nothing, "nothing was seen that could be missing");
         for offset in 2..=3 {
             assert_eq!(listeners.publication(publication(1, offset)), Then::Nothing);

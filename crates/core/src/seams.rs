@@ -231,6 +231,7 @@ pub trait Broker: Send + Sync {
 
     /// From when this resolves until [`ignore`](Self::ignore), each publication of the channel is delivered to `shard`,
     /// once and in order. Without it, a subscriber would miss what is published between its history and its first delivery.
+    /// If it fails, whoever on the shard listened before does so still, and `ignore` ends it as ever.
     fn listen(&self, channel: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>>;
 
     /// `shard` wants no more of the channel. One delivery that was under way may still arrive.

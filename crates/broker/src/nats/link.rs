@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use async_nats::{Client, Event, Message, Subscriber};
-use duplex_core::{Change, ChannelName, NodeId, PresenceChange};
+use duplex_core::{Change, ChannelName, NodeId};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
 use tokio::sync::{Notify, mpsc};
@@ -19,7 +19,6 @@ use super::connection::Connection;
 use super::notes::hear_notes;
 use super::target::NatsTarget;
 use super::{Shared, random};
-use crate::envelope::read_member;
 
 /// Between two tries to connect, at most.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -314,8 +313,8 @@ impl Shared {
     /// Something happened in a channel.
     fn told(self: &Arc<Self>, channel: &ChannelName, message: &Message) {
         let understood = match message.payload.split_first() {
-            Some((b'J', member)) => self.changed(channel, member, Change::Joined),
-            Some((b'L', member)) => self.changed(channel, member, Change::Left),
+            Some((b'J', member)) => self.listeners.presence(channel, member, Change::Joined),
+            Some((b'L', member)) => self.listeners.presence(channel, member, Change::Left),
             _ => Batch::read(&message.payload)
                 .map_err(str::to_owned)
                 .and_then(|batch| batch.publications(channel))
@@ -329,16 +328,6 @@ impl Shared {
         if let Err(error) = understood {
             tracing::warn!(?channel, error, "what came from NATS is not understood, and passed over");
         }
-    }
-
-    fn changed(&self, channel: &ChannelName, member: &[u8], change: Change) -> Result<(), String> {
-        let member = read_member(member).map_err(|error| error.to_string())?;
-        self.listeners.presence(PresenceChange {
-            channel: channel.clone(),
-            member: Arc::new(member),
-            change,
-        });
-        Ok(())
     }
 
     /// Any of what came may be missing.

@@ -39,7 +39,7 @@ use self::heads::Heads;
 use self::lanes::Lanes;
 use self::streams::Streams;
 use self::subjects::Subjects;
-use crate::listeners::{Begun, Listeners};
+use crate::listeners::Listeners;
 
 /// Calls that may be under way.
 const CALLS_MAX: usize = 16_384;
@@ -177,20 +177,7 @@ impl Shared {
     /// Someone begins to listen.
     fn listen(self: &Arc<Self>, name: &ChannelName, shard: ShardId) -> Pending<Result<(), BrokerError>> {
         let ask = || self.wire(link::Wire::Listen(name.clone()));
-        let waiting = match self.listeners.add(name, shard, ask) {
-            Begun::Open => return ready(Ok(())),
-            Begun::Asked(waiting) | Begun::First(waiting) => waiting,
-        };
-        let (shared, name) = (Arc::clone(self), name.clone());
-        Box::pin(async move {
-            match tokio::time::timeout(PATIENCE, waiting).await {
-                Ok(Ok(())) => Ok(()),
-                _ => {
-                    shared.ignore(&name, shard);
-                    Err(BrokerError::Unreachable)
-                }
-            }
-        })
+        self.listeners.add(name, shard, ask).opened(PATIENCE)
     }
 
     fn ignore(&self, name: &ChannelName, shard: ShardId) {

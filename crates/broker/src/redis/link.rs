@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use duplex_core::{BrokerError, Change, ChannelName, Epoch, NodeId, Position, PresenceChange, Publication};
+use duplex_core::{BrokerError, Change, ChannelName, Epoch, NodeId, Position, Publication};
 use redis::aio::ConnectionLike;
 use redis::{Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{Notify, mpsc};
@@ -14,7 +14,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use super::target::{ANSWER, Connection, RedisTarget};
 use super::{Call, Shared, Wire, Work, all_scripts};
-use crate::envelope::{read_draft, read_member};
+use crate::envelope::read_draft;
 use crate::listeners::Then;
 
 /// Between two tries to connect, at most.
@@ -390,23 +390,13 @@ impl Shared {
                 let then = self.listeners.publication(publication);
                 self.follow(&channel, then);
             }),
-            Some((b'J', rest)) => self.changed(&channel, rest, Change::Joined),
-            Some((b'L', rest)) => self.changed(&channel, rest, Change::Left),
+            Some((b'J', rest)) => self.listeners.presence(&channel, rest, Change::Joined),
+            Some((b'L', rest)) => self.listeners.presence(&channel, rest, Change::Left),
             _ => Err("it is not from Duplex".to_owned()),
         };
         if let Err(error) = understood {
             tracing::warn!(?channel, error, "what came from Redis is not understood, and passed over");
         }
-    }
-
-    fn changed(&self, channel: &ChannelName, member: &[u8], change: Change) -> Result<(), String> {
-        let member = read_member(member).map_err(|error| error.to_string())?;
-        self.listeners.presence(PresenceChange {
-            channel: channel.clone(),
-            member: Arc::new(member),
-            change,
-        });
-        Ok(())
     }
 
     /// A note, or what this node says to itself.

@@ -27,7 +27,7 @@ pub use self::target::{RedisTarget, RedisTargetError};
 use self::keys::Keys;
 use self::presence::Roll;
 use crate::envelope::{digest, read_draft, write_draft};
-use crate::listeners::{Begun, Listeners, Then, Wanted};
+use crate::listeners::{Listeners, Then, Wanted};
 
 /// Calls that may wait for the connection.
 const CALLS_MAX: usize = 16_384;
@@ -277,20 +277,7 @@ impl Shared {
             return Box::pin(std::future::ready(Err(BrokerError::Unreachable)));
         }
         let ask = || self.wire(Wire::Listen(name.clone()));
-        let waiting = match self.listeners.add(name, shard, ask) {
-            Begun::Open => return Box::pin(std::future::ready(Ok(()))),
-            Begun::Asked(waiting) | Begun::First(waiting) => waiting,
-        };
-        let (shared, name) = (Arc::clone(self), name.clone());
-        Box::pin(async move {
-            match tokio::time::timeout(PATIENCE, waiting).await {
-                Ok(Ok(())) => Ok(()),
-                _ => {
-                    shared.ignore(&name, shard);
-                    Err(BrokerError::Unreachable)
-                }
-            }
-        })
+        self.listeners.add(name, shard, ask).opened(PATIENCE)
     }
 
     fn ignore(&self, name: &ChannelName, shard: ShardId) {

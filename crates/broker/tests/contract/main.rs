@@ -109,6 +109,8 @@ trait Whole: Broker + Presence {}
 
 impl<T: Broker + Presence> Whole for T {}
 
+/// Pause between two looks at something that cannot be waited on.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// How long anything may take that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -135,8 +137,36 @@ async fn until(mut holds: impl FnMut() -> bool, shown: impl Fn() -> String) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "not in time; it is {}", shown());
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
+}
+
+/// Tries something until there is an outcome.
+async fn at_last<T>(mut act: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(outcome) = act().await {
+            return outcome;
+        }
+        assert!(Instant::now() < deadline, "there is no outcome in time");
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Publishes so many to `news`; the position of the last.
+async fn publish(broker: &Arc<impl Broker>, count: usize) -> Position {
+    let mut last = None;
+    for _ in 0..count {
+        last = Some(broker.publish(draft("news", "x", 0), KEEP).await.unwrap());
+    }
+    last.expect("something is published")
+}
+
+/// Waits until these were delivered of `news`, and nothing else.
+async fn delivered(node: &Node, offsets: impl Iterator<Item = u64>) {
+    let expected: Vec<u64> = offsets.collect();
+    until(|| node.offsets("news").len() >= expected.len(), || format!("{:?}", node.offsets("news"))).await;
+    assert_eq!(node.offsets("news"), expected);
 }
 
 /// The tests of the contract for one kind of broker, which `rig` starts.
