@@ -105,6 +105,7 @@ impl Talk {
         let id = self.next.fetch_add(1, Relaxed);
         let (sender, mut receiver) = mpsc::channel(silent.len());
         self.lock().insert(id, sender);
+        let _asking = Asking { talk: self, id };
         self.send(Recipient::All, &Note::Ask { id, endpoint: endpoint.name().into(), body });
         let deadline = tokio::time::Instant::now() + within + WAY;
         let mut answers = Vec::new();
@@ -114,12 +115,11 @@ impl Talk {
             silent.retain(|node| *node != from);
             answers.push((from, answer));
         }
-        self.lock().remove(&id);
         Gathered { answers, silent }
     }
 
     /// Waits for the broker.
-    async fn is_reachable(&self) {
+    async fn until_reachable(&self) {
         while self.cluster.as_ref().is_some_and(|cluster| cluster.health() == Health::Unreachable) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
@@ -140,6 +140,18 @@ impl Talk {
             // Whoever answers twice finds no room in the end.
             drop(waiting.try_send((from, body.to_owned())));
         }
+    }
+}
+
+/// A question that is waited for. Whoever asked may go before it is answered.
+struct Asking<'a> {
+    talk: &'a Talk,
+    id: u64,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.talk.lock().remove(&self.id);
     }
 }
 
@@ -179,7 +191,7 @@ impl Deliver for Inlet {
 pub(crate) async fn listen(talk: Arc<Talk>, mut notes: Notes, station: Station) {
     let mut heard = HashMap::new();
     let mut beats = interval(BEAT);
-    talk.is_reachable().await;
+    talk.until_reachable().await;
     loop {
         tokio::select! {
             note = notes.recv() => match note {
@@ -252,5 +264,21 @@ fn welcome(talk: &Talk, station: &Station, newcomer: NodeId) {
     talk.send(Recipient::One(newcomer), &Note::Here { address: talk.address });
     for some in station.authority.revoked().portions(REVOKED_AT_ONCE) {
         talk.send(Recipient::One(newcomer), &Note::Revoked(some));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_asks_and_goes_leaves_nothing_behind() {
+        let [own, other] = [1, 2].map(|byte| NodeId::from_random([byte; 8]));
+        let nodes = Arc::new(Nodes::new(own));
+        nodes.heard(other, Peer { address: None });
+        let talk = Talk::new(nodes, None, None);
+        let asking = talk.gather(Endpoint::Info, b"", Duration::from_secs(60));
+        assert!(tokio::time::timeout(Duration::ZERO, asking).await.is_err());
+        assert_eq!(talk.lock().len(), 0);
     }
 }
