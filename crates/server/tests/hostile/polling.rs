@@ -401,7 +401,7 @@ fn many_transports_race_for_a_session_and_one_gets_it() {
     let race = to_a_session(&house, "3.5/50 many transports at once", move |session, _| {
         for round in 0..5 {
             say(address, "news", &format!("{round}"));
-            let carriers: Vec<Carrier> = thread::scope(|scope| {
+            let mut carriers: Vec<Carrier> = thread::scope(|scope| {
                 let racers: Vec<_> = (0..RACERS)
                     .map(|racer| {
                         let (token, after) = (session.token.clone(), session.got);
@@ -411,6 +411,8 @@ fn many_transports_race_for_a_session_and_one_gets_it() {
                     .collect();
                 racers.into_iter().map(|racer| racer.join().expect("a racer")).collect()
             });
+            // Whoever comes last has the session, so all must have come.
+            carriers.iter_mut().for_each(Carrier::until_heard);
             session.go_over(Way::Poll);
             assert_eq!(session.publication()["data"], format!("{round}"));
             drop(carriers);

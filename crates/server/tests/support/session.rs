@@ -174,6 +174,12 @@ impl Carrier {
         Self { wire, way, form, head: None, body: Vec::new(), is_whole: false, heartbeats: 0 }
     }
 
+    /// Waits until the server has said something, or has ended the connection.
+    pub fn until_heard(&mut self) {
+        self.wire.renew_deadline();
+        while self.wire.unread().is_empty() && self.wire.fill() == Fill::More {}
+    }
+
     /// The next frame, or `None` when there are no more: a poll is used up, or the transport has ended.
     pub fn next(&mut self) -> Option<Value> {
         self.wire.renew_deadline();
