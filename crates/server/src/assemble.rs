@@ -318,6 +318,7 @@ impl Server {
         let drain = self.live.borrow().drain;
         let deadline = std::time::Instant::now() + drain.timeout;
         thread::sleep(drain.notice);
+        self.places.close();
         self.stage.send_replace(Stage::Draining);
         drain::watch(&self.node, &self.passing, deadline);
         let cut_off = self.node.gauges().sessions();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use duplex_core::{Budget, Rate, Spent};
@@ -22,6 +22,7 @@ pub(crate) struct Places {
     connections: AtomicUsize,
     addresses: Mutex<HashMap<IpAddr, Visitor>>,
     clients: Mutex<Budget>,
+    closed: AtomicBool,
     refused: Refused,
 }
 
@@ -48,6 +49,7 @@ pub struct Refused {
     address_full: AtomicU64,
     too_fast: AtomicU64,
     storm: AtomicU64,
+    closed: AtomicU64,
     exhausted: AtomicU64,
     wrong_key: AtomicU64,
 }
@@ -75,6 +77,7 @@ impl Places {
             connections: AtomicUsize::new(0),
             addresses: Mutex::default(),
             clients: Mutex::default(),
+            closed: AtomicBool::new(false),
             refused: Refused::default(),
         })
     }
@@ -171,8 +174,17 @@ impl Places {
         last
     }
 
+    /// From now on no client is let in: those who are sent away would come back by connections that are still open.
+    pub fn close(&self) {
+        self.closed.store(true, Relaxed);
+    }
+
     /// Whether another client may be let in; the last quarter is for those who come back.
     pub fn admit(&self, returning: Returning, now_ms: u64) -> Spent {
+        if self.closed.load(Relaxed) {
+            self.refused.closed.fetch_add(1, Relaxed);
+            return Spent::Over;
+        }
         let Rate { per_second, burst } = self.limits().connections.clients;
         let burst = match returning {
             Returning::Yes => burst,
@@ -245,13 +257,14 @@ impl Places {
 
 impl Refused {
     /// Each reason, as in metrics, and how many.
-    pub fn counts(&self) -> [(&'static str, u64); 6] {
-        let Self { node_full, address_full, too_fast, storm, exhausted, wrong_key } = self;
+    pub fn counts(&self) -> [(&'static str, u64); 7] {
+        let Self { node_full, address_full, too_fast, storm, closed, exhausted, wrong_key } = self;
         [
             ("node_full", node_full),
             ("address_full", address_full),
             ("address_too_fast", too_fast),
             ("clients_too_fast", storm),
+            ("stopping", closed),
             ("file_descriptors", exhausted),
             ("wrong_api_key", wrong_key),
         ]

@@ -5,7 +5,7 @@
 mod support;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -187,6 +187,36 @@ fn clients_are_sent_away_at_a_pace_and_the_load_balancer_is_told_first() {
         begin.elapsed() > Duration::from_millis(800),
         "100 clients, 200 a second, after half a second of notice"
     );
+    drop(clients);
+    assert!(program.end().success());
+}
+
+#[test]
+fn a_server_that_stops_takes_nobody_in_by_connections_that_are_still_open() {
+    const OPENINGS: [&str; 4] = [
+        "GET /socket.io/?EIO=4&transport=polling",
+        "POST /signalr/negotiate?negotiateVersion=1",
+        "POST /session",
+        "GET /sse?channels=news",
+    ];
+    let mut program = Program::start(&["--drain-clients-per-second", "20"]);
+    let clients: Vec<Client> = (0..100).map(|_| Client::connect(program.address)).collect();
+    let ask = |wire: &mut Wire, line: &str| {
+        wire.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").as_bytes());
+        wire.response().expect("an answer")
+    };
+    let mut kept: Vec<Wire> = OPENINGS.iter().map(|_| Wire::connect(program.address)).collect();
+    for wire in &mut kept {
+        let response = ask(wire, "GET /healthz");
+        assert_eq!((response.status, response.header("connection")), (200, None));
+    }
+    program.signal("-TERM");
+    eventually(|| "nobody can connect".to_owned(), || TcpStream::connect(program.address).is_err());
+    for (wire, opening) in kept.iter_mut().zip(OPENINGS) {
+        let response = ask(wire, opening);
+        assert_eq!((response.status, response.header("connection")), (503, Some("close")), "{opening}");
+        assert!(response.header("retry-after").is_some(), "{opening}");
+    }
     drop(clients);
     assert!(program.end().success());
 }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::proof::{FORWARDED, Proofs, target};
-use crate::doors::{Caller, Entrance, Passage, Site, afterwards, find_whose, forwarded, serve};
+use crate::doors::{Caller, Entrance, Passage, Site, afterwards, find_whose, forwarded, is_stopping, serve};
 
 /// How long an answer may take that the other node has at once, unless it must ask for somebody's keys.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -167,9 +167,6 @@ async fn plain(
     match timeout(bodies.timeout + ANSWER_TIMEOUT, answering).await {
         Ok(Ok(mut response)) => {
             strip_answer(response.headers_mut(), destination.passage);
-            if is_stopping(site) {
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
             Forwarded::Theirs(Reply::Response(response))
         }
         Ok(Err(Failure::Nowhere(request))) => Forwarded::Nowhere(*request),
@@ -302,11 +299,6 @@ fn splice(
         // It is counted for as long as it lasts.
         drop(caller);
     });
-}
-
-/// Whether clients should go elsewhere with their next request.
-fn is_stopping(site: &Site) -> bool {
-    !site.ready.load(Relaxed)
 }
 
 /// A connection to another node, if it is there.

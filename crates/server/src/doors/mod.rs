@@ -230,7 +230,7 @@ fn take_place<B>(
 /// There is no room now. Those who are told so at once are told different times to come back.
 fn later(status: StatusCode) -> Response<Body> {
     let after_s = 1 + unix_ms() % 10;
-    let mut response = text(status, format!("too many clients; come back in {after_s} s\n"));
+    let mut response = text(status, format!("no place for another client now; come back in {after_s} s\n"));
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after_s));
     response
 }
@@ -325,7 +325,9 @@ async fn answer(site: Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
         Err(stranger) => Reply::Response(text(stranger.status(), format!("{stranger}\n"))),
         Ok(visitor) => answer_visitor(&site, caller, request, visitor).await,
     };
-    if chunked && let Reply::Response(response) = &mut reply {
+    if (chunked || is_stopping(&site))
+        && let Reply::Response(response) = &mut reply
+    {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     reply
@@ -407,12 +409,17 @@ async fn route(site: &Rc<Site>, caller: Arc<Caller>, request: Request<Incoming>)
     })
 }
 
+/// Whether clients should go elsewhere with their next request.
+pub(crate) fn is_stopping(site: &Site) -> bool {
+    !site.ready.load(Relaxed)
+}
+
 /// Whether clients should be sent here.
 fn readiness(site: &Site) -> Response<Body> {
-    let why_not = match (site.ready.load(Relaxed), site.carrier.health()) {
-        (true, Health::Reachable) => return text(StatusCode::OK, "ready\n"),
-        (true, Health::Unreachable) => "not ready: the broker cannot be reached\n",
-        (false, _) => "not ready: the server is shutting down\n",
+    let why_not = match (is_stopping(site), site.carrier.health()) {
+        (false, Health::Reachable) => return text(StatusCode::OK, "ready\n"),
+        (false, Health::Unreachable) => "not ready: the broker cannot be reached\n",
+        (true, _) => "not ready: the server is shutting down\n",
     };
     text(StatusCode::SERVICE_UNAVAILABLE, why_not)
 }
