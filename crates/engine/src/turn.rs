@@ -47,12 +47,18 @@ impl Shard {
     }
 
     fn take_in(self: &Rc<Self>, waiting: Waiting) {
-        let (mut slow, mut broken) = (Vec::new(), waiting.missed);
+        let mut slow = Vec::new();
+        let broken = |channel: &ChannelName| {
+            tracing::warn!(?channel, "publications did not arrive at a shard; its subscribers must recover");
+            self.give_up_channel(channel);
+        };
+        // Before they are sent what came later in other channels.
+        waiting.missed.iter().for_each(broken);
         for run in
             waiting.deliveries.chunk_by(|a, b| a.channel() == b.channel()).flat_map(|run| run.chunks(RUN_MAX))
         {
             if let Err(Broken) = self.fan_out(run, &mut slow) {
-                broken.insert(run[0].channel().clone());
+                broken(run[0].channel());
             }
             // At once: what waits for them is taken from the others' room.
             for key in slow.drain(..) {
@@ -61,10 +67,6 @@ impl Shard {
             self.make_room();
         }
         self.make_room();
-        for channel in broken {
-            tracing::warn!(?channel, "publications did not arrive at a shard; its subscribers must recover");
-            self.give_up_channel(&channel);
-        }
         for note in waiting.notes {
             match note {
                 Note::Close(whom, reason) => self.close_those(&whom, reason),
