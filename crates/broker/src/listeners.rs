@@ -16,7 +16,22 @@ use crate::envelope::read_member;
 /// Channels that some shard listens to.
 pub(crate) struct Listeners {
     node: Arc<dyn Deliver>,
-    channels: Mutex<HashMap<ChannelName, Channel>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    channels: HashMap<ChannelName, Channel>,
+    /// Channels of which something may be missing. As long as there are any, what comes of others has no place in the order
+    /// of all channels: what is missing may stand before it there, and comes after it here.
+    doubtful: usize,
+}
+
+/// Whether what is delivered keeps its place in the order of all channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Orderly {
+    Yes,
+    No,
 }
 
 struct Channel {
@@ -84,13 +99,13 @@ pub(crate) enum Then {
 
 impl Listeners {
     pub fn new(node: Arc<dyn Deliver>) -> Self {
-        Self { node, channels: Mutex::default() }
+        Self { node, state: Mutex::default() }
     }
 
     /// A shard begins to listen. `ask` is called if nobody does, under the lock, so that asking and taking back keep their
     /// order.
     pub fn add(&self, name: &ChannelName, shard: ShardId, ask: impl FnOnce()) -> Begun {
-        let mut channels = self.lock();
+        let channels = &mut self.lock().channels;
         if let Some(channel) = channels.get_mut(name) {
             channel.shards.insert(shard);
             return match &mut channel.line {
@@ -116,67 +131,69 @@ impl Listeners {
 
     /// A shard listens no more. `stop` is called under the lock if nobody does.
     pub fn remove(&self, name: &ChannelName, shard: ShardId, stop: impl FnOnce()) {
-        let mut channels = self.lock();
-        let Some(channel) = channels.get_mut(name) else { return };
+        let state = &mut *self.lock();
+        let Some(channel) = state.channels.get_mut(name) else { return };
         channel.shards.remove(shard);
         if channel.shards.is_empty() {
-            channels.remove(name);
+            state.doubtful -= usize::from(channel.is_doubtful());
+            state.channels.remove(name);
             stop();
         }
     }
 
     /// All channels that are wanted; each must be asked for again.
     pub fn ask_again(&self) -> Vec<ChannelName> {
-        let mut channels = self.lock();
-        for channel in channels.values_mut() {
+        let state = &mut *self.lock();
+        for channel in state.channels.values_mut() {
             if matches!(channel.line, Line::Open) {
                 channel.line = Line::Asked(Vec::new());
             }
         }
-        channels.keys().cloned().collect()
+        state.doubtful = state.channels.values().filter(|channel| channel.is_doubtful()).count();
+        state.channels.keys().cloned().collect()
     }
 
     /// All channels that are wanted.
     pub fn names(&self) -> Vec<ChannelName> {
-        self.lock().keys().cloned().collect()
+        self.lock().channels.keys().cloned().collect()
     }
 
     /// From now on the broker sends us the channel. What was published before may not have come.
     pub fn opened(&self, name: &str) -> Then {
-        let mut channels = self.lock();
-        let Some(channel) = channels.get_mut(name) else { return Then::Nothing };
-        if let Line::Asked(waiting) = std::mem::replace(&mut channel.line, Line::Open) {
-            waiting.into_iter().for_each(|waiting| _ = waiting.send(()));
-        }
-        channel.doubt()
+        self.change(name, |channel, _| {
+            if let Line::Asked(waiting) = std::mem::replace(&mut channel.line, Line::Open) {
+                waiting.into_iter().for_each(|waiting| _ = waiting.send(()));
+            }
+            channel.doubt()
+        })
     }
 
     /// A publication came.
     pub fn publication(&self, publication: Publication) -> Then {
-        let mut channels = self.lock();
-        let Some(channel) = channels.get_mut(&publication.draft.channel) else { return Then::Nothing };
-        let at = publication.position;
-        if let Mending::Until(newest) = &mut channel.mending {
-            *newest = Some(at);
-            return Then::Nothing;
-        }
-        match channel.seen {
-            Some(seen) if seen.epoch == at.epoch && at.offset <= seen.offset => Then::Nothing,
-            Some(seen) if seen.epoch != at.epoch || at.offset > seen.offset + 1 => {
-                channel.mending = Mending::Until(Some(at));
-                Then::Mend(seen)
+        let (name, at) = (publication.draft.channel.clone(), publication.position);
+        self.change(&name, |channel, orderly| {
+            if let Mending::Until(newest) = &mut channel.mending {
+                *newest = Some(at);
+                return Then::Nothing;
             }
-            _ => {
-                channel.deliver(&*self.node, Arc::new(publication));
-                Then::Nothing
+            match channel.seen {
+                Some(seen) if seen.epoch == at.epoch && at.offset <= seen.offset => Then::Nothing,
+                Some(seen) if seen.epoch != at.epoch || at.offset > seen.offset + 1 => {
+                    channel.mending = Mending::Until(Some(at));
+                    Then::Mend(seen)
+                }
+                _ => {
+                    channel.deliver(&*self.node, Arc::new(publication), orderly);
+                    Then::Nothing
+                }
             }
-        }
+        })
     }
 
     /// A member joined or left; if it is not understood, says why.
     pub fn presence(&self, name: &ChannelName, member: &[u8], change: Change) -> Result<(), String> {
         let member = Arc::new(read_member(member).map_err(|error| error.to_string())?);
-        if let Some(channel) = self.lock().get(name) {
+        if let Some(channel) = self.lock().channels.get(name) {
             let change = PresenceChange { channel: name.clone(), member, change };
             self.node.deliver(channel.shards, Event::Presence(Arc::new(change)));
         }
@@ -185,36 +202,38 @@ impl Listeners {
 
     /// What was published after a position that [`Then::Mend`] gave.
     pub fn mended(&self, name: &ChannelName, history: History) -> Then {
-        let mut channels = self.lock();
-        let Some(channel) = channels.get_mut(name) else { return Then::Nothing };
-        let Mending::Until(newest) = channel.mending else { return Then::Nothing };
-        match history.past {
-            Past::Kept(publications) => {
-                for publication in publications {
-                    channel.deliver(&*self.node, publication);
+        self.change(name, |channel, orderly| {
+            let Mending::Until(newest) = channel.mending else { return Then::Nothing };
+            match history.past {
+                Past::Kept(publications) => {
+                    for publication in publications {
+                        channel.deliver(&*self.node, publication, orderly);
+                    }
+                }
+                Past::Lost => {
+                    channel.seen = Some(history.position);
+                    self.node.missed(channel.shards, name);
+                    channel.waiting.drain(..).for_each(|(_, waiting)| _ = waiting.send(()));
                 }
             }
-            Past::Lost => {
-                channel.seen = Some(history.position);
-                self.node.missed(channel.shards, name);
-                channel.waiting.drain(..).for_each(|(_, waiting)| _ = waiting.send(()));
+            channel.mending = Mending::No;
+            let seen = *channel.seen.get_or_insert(history.position);
+            channel.wake(seen);
+            match newest {
+                Some(newest) if newest.epoch != seen.epoch || newest.offset > seen.offset => channel.doubt(),
+                _ => Then::Nothing,
             }
-        }
-        channel.mending = Mending::No;
-        let seen = *channel.seen.get_or_insert(history.position);
-        channel.wake(seen);
-        match newest {
-            Some(newest) if newest.epoch != seen.epoch || newest.offset > seen.offset => channel.doubt(),
-            _ => Then::Nothing,
-        }
+        })
     }
 
     /// The channel's position was read. Whoever is given history up to it must have been delivered everything before it, so
     /// this waits for what is still on its way.
     pub fn read(&self, name: &ChannelName, position: Position) -> Option<oneshot::Receiver<()>> {
-        let mut channels = self.lock();
-        let channel = channels.get_mut(name)?;
+        let state = &mut *self.lock();
+        let channel = state.channels.get_mut(name)?;
+        let before = channel.is_doubtful();
         let seen = *channel.seen.get_or_insert(position);
+        state.doubtful += usize::from(channel.is_doubtful()) - usize::from(before);
         if seen.epoch == position.epoch && seen.offset >= position.offset {
             return None;
         }
@@ -225,25 +244,44 @@ impl Listeners {
 
     /// Something that should have come has not: it must be read.
     pub fn doubt(&self, name: &ChannelName) -> Then {
-        self.lock().get_mut(name).map_or(Then::Nothing, Channel::doubt)
+        self.change(name, |channel, _| channel.doubt())
     }
 
     /// Whether anybody listens.
     pub fn wants(&self, name: &ChannelName) -> Wanted {
-        if self.lock().contains_key(name) { Wanted::Still } else { Wanted::NoMore }
+        if self.lock().channels.contains_key(name) { Wanted::Still } else { Wanted::NoMore }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<ChannelName, Channel>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Does something with a channel, if it is wanted.
+    fn change(&self, name: &str, act: impl FnOnce(&mut Channel, Orderly) -> Then) -> Then {
+        let state = &mut *self.lock();
+        let Some(channel) = state.channels.get_mut(name) else { return Then::Nothing };
+        let orderly = if state.doubtful == 0 { Orderly::Yes } else { Orderly::No };
+        let before = channel.is_doubtful();
+        let then = act(channel, orderly);
+        state.doubtful = state.doubtful + usize::from(channel.is_doubtful()) - usize::from(before);
+        then
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Channel {
-    fn deliver(&mut self, node: &dyn Deliver, publication: Arc<Publication>) {
+    fn deliver(&mut self, node: &dyn Deliver, mut publication: Arc<Publication>, orderly: Orderly) {
         let at = publication.position;
+        if orderly == Orderly::No {
+            Arc::make_mut(&mut publication).order = 0;
+        }
         self.seen = Some(at);
         node.deliver(self.shards, Event::Publication(publication));
         self.wake(at);
+    }
+
+    /// Whether something may be missing of what others have come behind.
+    fn is_doubtful(&self) -> bool {
+        self.mending != Mending::No || self.seen.is_some() && matches!(self.line, Line::Asked(_))
     }
 
     /// Those who waited for this.
@@ -277,14 +315,15 @@ mod tests {
 
     use super::*;
 
-    /// What shards would get: offsets, and `!` for something that cannot be had any more.
+    /// What shards would get: offsets, those without a place in the order of all channels with `?`, and `!` for something that cannot be had any more.
     #[derive(Default)]
     struct Said(Mutex<Vec<String>>);
 
     impl Deliver for Said {
         fn deliver(&self, _: ShardSet, event: Event) {
             let Event::Publication(publication) = event else { return };
-            self.0.lock().unwrap().push(publication.position.offset.to_string());
+            let unordered = if publication.order == 0 { "?" } else { "" };
+            self.0.lock().unwrap().push(format!("{}{unordered}", publication.position.offset));
         }
 
         fn missed(&self, _: ShardSet, _: &ChannelName) {
@@ -311,7 +350,7 @@ mod tests {
             key: None,
             audience: Default::default(),
         };
-        Publication { position: at(epoch, offset), draft }
+        Publication { position: at(epoch, offset), order: 10 * offset, draft }
     }
 
     fn kept(epoch: u8, offsets: std::ops::RangeInclusive<u64>) -> History {
@@ -350,7 +389,7 @@ mod tests {
         assert_eq!(listeners.publication(publication(1, 8)), Then::Nothing);
         assert_eq!(listeners.mended(&name(), kept(1, 7..=8)), Then::Nothing);
         assert_eq!(listeners.publication(publication(1, 9)), Then::Nothing);
-        assert_eq!(said(&heard), "2 3 4 5 6 7 8 9");
+        assert_eq!(said(&heard), "2 3 4? 5? 6? 7? 8? 9");
     }
 
     #[test]
@@ -388,6 +427,36 @@ mod tests {
         assert_eq!(listeners.doubt(&name()), Then::Mend(at(1, 5)));
         listeners.mended(&name(), History { position: at(2, 1), past: Past::Lost });
         assert_eq!(other_epoch.try_recv(), Ok(()));
+    }
+
+    #[test]
+    fn while_something_may_be_missing_nothing_has_a_place_among_all() {
+        let (heard, listeners) = listeners();
+        let other = ChannelName::parse("other").unwrap();
+        let at_other = |offset| {
+            let mut publication = publication(1, offset);
+            publication.draft.channel = other.clone();
+            listeners.publication(publication)
+        };
+        listeners.add(&other, ShardId::new(0).unwrap(), || {});
+        at_other(21);
+        listeners.opened("other");
+        listeners.mended(&other, History { position: at(1, 21), past: Past::Kept(Vec::new()) });
+        at_other(22);
+        listeners.ask_again();
+        at_other(23);
+        assert_eq!(listeners.opened("other"), Then::Mend(at(1, 23)));
+        listeners.mended(&other, kept(1, 24..=24));
+        at_other(25);
+        assert_eq!(listeners.opened("news"), Then::Mend(at(1, 3)));
+        at_other(26);
+        listeners.mended(&name(), kept(1, 4..=4));
+        at_other(27);
+        assert_eq!(listeners.doubt(&name()), Then::Mend(at(1, 4)));
+        at_other(28);
+        listeners.remove(&name(), ShardId::new(0).unwrap(), || {});
+        at_other(29);
+        assert_eq!(said(&heard), "2 3 21 22 23? 24? 25? 26? 4? 27 28? 29");
     }
 
     #[test]

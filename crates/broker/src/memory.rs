@@ -125,7 +125,7 @@ impl Memory {
         }
         channel.top.offset += 1;
         let position = channel.top;
-        let publication = Arc::new(Publication { position, draft });
+        let publication = Arc::new(Publication { position, order: 0, draft });
         // Still under the lock, so that deliveries keep the order of offsets. `deliver` never blocks.
         if !channel.listeners.is_empty() {
             self.node.deliver(channel.listeners, Event::Publication(Arc::clone(&publication)));

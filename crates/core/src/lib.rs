@@ -33,5 +33,5 @@ pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
     Able, Arrival, Backend, Broker, BrokerError, Call, Closing, Cluster, Deliver, Encode, Event, Extent,
     Frame, Health, Heartbeat, History, Link, Message, NOTE_BYTES_MAX, Order, Page, Past, Pending, Presence,
-    Protocol, Recipient, RequestId, RowKey, Said, Step, Steps, Tell, Written,
+    Protocol, Recipient, RequestId, Row, RowKey, Said, Step, Steps, Tell, Written,
 };

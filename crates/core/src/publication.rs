@@ -128,6 +128,9 @@ pub struct Retention {
 pub struct Publication {
     /// Its place in the channel.
     pub position: Position,
+    /// Its place among the publications of all channels, if the broker gives one: a node delivers them in this order. 0 where
+    /// nothing is known of it.
+    pub order: u64,
     /// The message.
     pub draft: Draft,
 }

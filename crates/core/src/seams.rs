@@ -348,14 +348,12 @@ pub trait Cluster: Send + Sync {
     /// the broker cannot be reached; those that arrive from one node keep their order.
     fn send(&self, to: Recipient, note: Bytes);
 
-    /// Keeps a row for `ttl_ms` from now, in place of what was kept under this key.
-    fn keep(&self, key: RowKey, row: Bytes, ttl_ms: u64) -> Pending<Result<(), BrokerError>>;
+    /// Keeps a row for `ttl_ms` from now, in place of what was kept under this key, unless the version of that is higher: then
+    /// this one comes too late, and nothing happens. If it fails, it may still be kept later.
+    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>>;
 
     /// What is kept under this key.
-    fn kept(&self, key: RowKey) -> Pending<Result<Option<Bytes>, BrokerError>>;
-
-    /// Nothing is kept under this key any more.
-    fn forget(&self, key: RowKey);
+    fn kept(&self, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>>;
 
     /// Whether the broker can be reached now.
     fn health(&self) -> Health;
@@ -366,6 +364,15 @@ pub const NOTE_BYTES_MAX: usize = 2 << 20;
 
 /// Names a row: 128 bits that nobody can guess.
 pub type RowKey = [u8; 16];
+
+/// What is kept under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Whoever writes it again counts it up.
+    pub version: u64,
+    /// What nodes agree upon.
+    pub content: Bytes,
+}
 
 /// Who gets a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -180,7 +180,7 @@ mod tests {
             audience: Default::default(),
         };
         let position = Position { epoch: Epoch::from_random([7; 6]), offset };
-        node.delivery(Event::Publication(Arc::new(Publication { position, draft })))
+        node.delivery(Event::Publication(Arc::new(Publication { position, order: 0, draft })))
     }
 
     fn offsets(waiting: &Waiting) -> Vec<u64> {

@@ -36,5 +36,6 @@ pub use policy::{
 pub use session::SessionKey;
 pub use settings::Settings;
 pub use shard::{Ground, Opening, Shard};
-pub use trail::Trail;
+pub use subscribe::Settled;
+pub use trail::{Keeper, Membership, Memory, Record, Trail};
 pub use turn::Flushed;

@@ -104,7 +104,7 @@ mod tests {
             key: None,
             audience: Default::default(),
         };
-        Arc::new(Publication { position: position(offset), draft })
+        Arc::new(Publication { position: position(offset), order: 0, draft })
     }
 
     fn position(offset: u64) -> Position {

@@ -96,6 +96,22 @@ impl Shard {
     }
 
     fn listen(self: &Rc<Self>, joining: Joining) {
+        let unsettling = {
+            let mut state = self.state.borrow_mut();
+            let trail = state.sessions.live(joining.key).and_then(|session| session.trail.as_ref());
+            trail.and_then(|trail| trail.unsettle())
+        };
+        match unsettling {
+            None => self.listen_settled(joining),
+            Some(unsettling) => self.await_for(joining.key, unsettling, move |shard, done| match done {
+                Ok(()) => shard.listen_settled(joining),
+                Err(error) => shard.give_up(&joining, refusal("subscribe", &error)),
+            }),
+        }
+    }
+
+    /// Nobody relies on what its client was sent so far.
+    fn listen_settled(self: &Rc<Self>, joining: Joining) {
         let listening = self.broker.listen(&joining.channel, self.id);
         self.await_for(joining.key, listening, move |shard, listening| match listening {
             Err(error) => shard.give_up(&joining, refusal("subscribe", &error)),
@@ -237,6 +253,19 @@ impl Shard {
         self.node.gauges.subscriptions.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Whether what a session is sent from here on has the order of all channels.
+    pub fn settled(&self, key: SessionKey) -> Settled {
+        let State { sessions, hub, .. } = &mut *self.state.borrow_mut();
+        let Some(session) = sessions.live(key) else { return Settled::Never };
+        let mut channels = session.subscriptions.iter();
+        if channels.any(|subscription| hub.channel(subscription.channel).policy.thins_out()) {
+            return Settled::Never;
+        }
+        let is_joining =
+            session.subscriptions.iter().any(|subscription| subscription.place == Place::Joining);
+        if is_joining || session.lag.is_some() { Settled::NotYet } else { Settled::Yes }
+    }
+
     /// Compares, for some channels at a time, what their subscribers have seen with what was published: a broker that
     /// silently stopped delivering is found out.
     pub(crate) fn check_positions(self: &Rc<Self>) {
@@ -274,6 +303,17 @@ impl Shard {
             self.close(key, &CloseReason::INSUFFICIENT_STATE, "");
         }
     }
+}
+
+/// Whether a session is sent everything in the order of all channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// From here on.
+    Yes,
+    /// It is being sent what it missed somewhere.
+    NotYet,
+    /// It has ended, or is in a channel that thins out.
+    Never,
 }
 
 impl State {

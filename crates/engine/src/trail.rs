@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use duplex_core::{ChannelName, ClientId, Event, Position, UserId};
+use duplex_core::{BrokerError, ChannelName, ClientId, Event, Pending, Position, UserId};
 
 use crate::node::Delivery;
 
@@ -16,8 +17,37 @@ const NOT_YET: u32 = u32::MAX;
 
 /// A client's way through its channels. It is written while the client is sent something, not when it leaves, and outlives
 /// its session.
-#[derive(Debug, Default)]
-pub struct Trail(RefCell<State>);
+#[derive(Default)]
+pub struct Trail {
+    state: RefCell<State>,
+    keeper: Option<Rc<dyn Keeper>>,
+}
+
+/// Keeps a trail where it outlives this process. What is sent after it was kept is not kept: it is known from the order of
+/// all channels (`Publication::order`), to which a client that is settled is sent everything.
+pub trait Keeper {
+    /// The client is in other channels than before.
+    fn changed(&self);
+
+    /// The client will be sent what it missed in a channel, which does not keep that order: resolves when nobody goes by what
+    /// was kept any more. `None` if there is nothing.
+    fn unsettle(&self) -> Option<Pending<Result<(), BrokerError>>>;
+}
+
+/// A trail as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Record {
+    pub client: ClientId,
+    pub user: Option<UserId>,
+    /// What the client had seen last when the trail began.
+    pub before: Option<Position>,
+    /// Channels, and what was sent last in each.
+    pub channels: Vec<(ChannelName, Position, Membership)>,
+    /// Publications sent, oldest first: the place of each one's channel, and its offset.
+    pub steps: Vec<(u32, u64)>,
+    pub memory: Memory,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -43,14 +73,18 @@ struct Channel {
     membership: Membership,
 }
 
+/// Whether a client is in a channel still.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Membership {
+#[allow(missing_docs)]
+pub enum Membership {
     Joined,
     Left,
 }
 
-#[derive(Debug, Default, PartialEq)]
-enum Memory {
+/// Whether all that was sent is remembered.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[allow(missing_docs)]
+pub enum Memory {
     #[default]
     Whole,
     Shortened,
@@ -65,21 +99,69 @@ struct Step {
 
 impl Trail {
     /// The trail of a client that had seen `before` last, and stood there in its channels, if it comes back.
-    pub fn new(before: Option<Position>, stood: Vec<(ChannelName, Position)>) -> Self {
+    pub fn new(
+        before: Option<Position>,
+        stood: Vec<(ChannelName, Position)>,
+        keeper: Option<Rc<dyn Keeper>>,
+    ) -> Self {
         let expected = |(name, sent)| Channel { key: NOT_YET, name, sent, membership: Membership::Joined };
         let channels = stood.into_iter().map(expected).collect();
-        Self(RefCell::new(State { before, channels, ..State::default() }))
+        Self { state: RefCell::new(State { before, channels, ..State::default() }), keeper }
+    }
+
+    /// The trail up to now, once it is known whose it is.
+    pub fn record(&self) -> Option<Record> {
+        let state = self.state.borrow();
+        let (client, user) = state.whose.clone()?;
+        let channels = state.channels.iter();
+        Some(Record {
+            client,
+            user,
+            before: state.before,
+            channels: channels.map(|c| (c.name.clone(), c.sent, c.membership)).collect(),
+            steps: state.steps.iter().map(|step| (step.channel, step.offset)).collect(),
+            memory: state.memory,
+        })
+    }
+
+    /// What was kept of a trail. `None` if it contradicts itself.
+    pub fn kept(record: Record) -> Option<Self> {
+        let Record { client, user, before, channels, steps, memory } = record;
+        if steps.iter().any(|(channel, _)| *channel as usize >= channels.len()) {
+            return None;
+        }
+        let channel = |(name, sent, membership)| Channel { key: NOT_YET, name, sent, membership };
+        let state = State {
+            channels: channels.into_iter().map(channel).collect(),
+            steps: steps.into_iter().map(|(channel, offset)| Step { channel, offset }).collect(),
+            memory,
+            before,
+            whose: Some((client, user)),
+        };
+        Some(Self { state: RefCell::new(state), keeper: None })
+    }
+
+    /// Where a client stood in each of its channels at the end of this trail, that has seen `last`, which was sent later: in
+    /// its channel the client stands there. `None` if it was not sent later.
+    pub fn ahead(&self, last: Position) -> Option<Vec<(ChannelName, Position)>> {
+        let state = self.state.borrow();
+        let joined = state.channels.iter().filter(|channel| channel.membership == Membership::Joined);
+        let mut stands: Vec<_> = joined.map(|channel| (channel.name.clone(), channel.sent)).collect();
+        let is_ahead = |at: &Position| at.epoch == last.epoch && at.offset < last.offset;
+        let (_, at) = stands.iter_mut().find(|(_, at)| is_ahead(at))?;
+        *at = last;
+        Some(stands)
     }
 
     /// Whose it is; `None` if the client was never let in.
     pub fn whose(&self) -> Option<(ClientId, Option<UserId>)> {
-        self.0.borrow().whose.clone()
+        self.state.borrow().whose.clone()
     }
 
     /// Where a client stands in each of its channels that has seen `last`, or nothing, of what it was sent. `None` if the
     /// trail does not reach back so far.
     pub fn positions(&self, last: Option<Position>) -> Option<Vec<(ChannelName, Position)>> {
-        let state = self.0.borrow();
+        let state = self.state.borrow();
         let mut sent: Vec<Position> = state.channels.iter().map(|channel| channel.sent).collect();
         let seen = state.steps.iter().rev().find(|step| {
             let at = &mut sent[step.channel as usize];
@@ -100,12 +182,19 @@ impl Trail {
 
     /// It is known who the client is.
     pub(crate) fn begin(&self, client: ClientId, user: Option<UserId>) {
-        self.0.borrow_mut().whose = Some((client, user));
+        self.keeper.iter().for_each(|keeper| keeper.changed());
+        self.state.borrow_mut().whose = Some((client, user));
+    }
+
+    /// What must be awaited before the client is sent what it missed somewhere.
+    pub(crate) fn unsettle(&self) -> Option<Pending<Result<(), BrokerError>>> {
+        self.keeper.as_ref()?.unsettle()
     }
 
     /// The client is subscribed to a channel and gets everything behind `position`.
     pub(crate) fn joined(&self, key: u32, name: &ChannelName, position: Position) {
-        let state = &mut *self.0.borrow_mut();
+        self.keeper.iter().for_each(|keeper| keeper.changed());
+        let state = &mut *self.state.borrow_mut();
         // Whoever leaves and comes back often must not make it longer and longer.
         let again = state.channels.iter().position(|channel| {
             let may_be = channel.key == NOT_YET || channel.membership == Membership::Left;
@@ -121,7 +210,8 @@ impl Trail {
 
     /// The client has unsubscribed from it.
     pub(crate) fn left(&self, key: u32) {
-        let state = &mut *self.0.borrow_mut();
+        self.keeper.iter().for_each(|keeper| keeper.changed());
+        let state = &mut *self.state.borrow_mut();
         if let Some(place) = state.place(key) {
             state.channels[place].membership = Membership::Left;
         }
@@ -129,7 +219,7 @@ impl Trail {
 
     /// The client is sent publications of a channel.
     pub(crate) fn sent(&self, key: u32, run: &[Arc<Delivery>]) {
-        let state = &mut *self.0.borrow_mut();
+        let state = &mut *self.state.borrow_mut();
         let Some(place) = state.place(key) else { return };
         for delivery in run {
             let Event::Publication(publication) = &delivery.event else { continue };
@@ -182,7 +272,7 @@ mod tests {
             key: None,
             audience: Default::default(),
         };
-        let publication = Publication { position: position(channel, offset), draft };
+        let publication = Publication { position: position(channel, offset), order: 0, draft };
         crate::Node::new(1, Vec::new(), 1).delivery(Event::Publication(Arc::new(publication)))
     }
 
@@ -224,6 +314,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_after_a_trail_was_kept_leads_on_from_its_end() {
+        let trail = trail(&[(1, 5), (2, 0), (3, 9)], &[(1, 6), (2, 1), (1, 7)]);
+        trail.begin(ClientId::from_random([1; 16]), None);
+        trail.left(3);
+        let kept = Trail::kept(trail.record().unwrap()).unwrap();
+        assert_eq!(kept.record(), trail.record());
+        for last in [Some((1, 7)), Some((2, 1)), Some((1, 6)), None, Some((2, 2)), Some((3, 9))] {
+            assert_eq!(stands(&kept, last), stands(&trail, last));
+        }
+        let ahead = |channel, offset| {
+            let stands = kept.ahead(position(channel, offset))?;
+            Some(
+                stands
+                    .iter()
+                    .map(|(name, at)| format!("{}@{}", &**name, at.offset))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            )
+        };
+        assert_eq!(ahead(2, 4).as_deref(), Some("1@7 2@4"));
+        for (channel, offset) in [(2, 1), (1, 7), (1, 6), (3, 10), (4, 1)] {
+            assert_eq!(ahead(channel, offset), None, "{channel}@{offset}");
+        }
+        let record = Record { steps: vec![(3, 1)], ..trail.record().unwrap() };
+        assert!(Trail::kept(record).is_none());
+    }
+
+    #[test]
     fn what_the_trail_does_not_reach_back_to_is_a_clear_no() {
         let sent: Vec<_> = (1..=STEPS_MAX as u64 + 1).map(|offset| (1, offset)).collect();
         let trail = trail(&[(1, 0)], &sent);
@@ -234,8 +352,11 @@ mod tests {
 
     #[test]
     fn who_was_sent_nothing_since_it_came_back_stands_where_it_came_back() {
-        let trail =
-            Trail::new(Some(position(1, 7)), vec![(name(1), position(1, 7)), (name(2), position(2, 3))]);
+        let trail = Trail::new(
+            Some(position(1, 7)),
+            vec![(name(1), position(1, 7)), (name(2), position(2, 3))],
+            None,
+        );
         assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7 2@3"), "before it is back anywhere");
         trail.joined(1, &name(1), position(1, 7));
         trail.joined(2, &name(2), position(2, 3));

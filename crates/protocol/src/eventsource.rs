@@ -116,7 +116,7 @@ pub struct Events;
 
 impl Encode for Events {
     fn publication(&self, publication: &Publication) -> Bytes {
-        let Publication { position, draft } = publication;
+        let Publication { position, draft, .. } = publication;
         let mut object = Vec::new();
         write_publication(publication, &mut object);
         let mut out = Vec::with_capacity(object.len() + 96);
@@ -171,6 +171,7 @@ mod tests {
     fn event(channel: &str, event: &str, data: &str) -> String {
         let publication = Publication {
             position: Position { epoch: Epoch::parse("ab").unwrap(), offset: 7 },
+            order: 0,
             draft: Draft {
                 channel: name(channel),
                 event: EventName::parse(event).unwrap(),

@@ -177,7 +177,7 @@ impl<'a> Standing<'a> {
 
 /// Appends the publication object. The payload is copied as it was written; says where it begins.
 pub(crate) fn write_publication(publication: &Publication, out: &mut Vec<u8>) -> usize {
-    let Publication { position, draft } = publication;
+    let Publication { position, draft, .. } = publication;
     out.extend_from_slice(b"{\"channel\":");
     write_json(&*draft.channel, out);
     write_text(format_args!(r#","epoch":"{}","offset":{},"event":"#, position.epoch, position.offset), out);

@@ -417,7 +417,7 @@ impl Parts {
             engines: Rc::<Engines>::default(),
             hubs: Rc::<Hubs>::default(),
             signer: Arc::clone(&self.signer),
-            recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts)),
+            recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts), self.carrier.cluster.clone()),
             errands: Arc::clone(&self.errands),
         })
     }
@@ -528,7 +528,7 @@ async fn ticks(site: Rc<Site>) {
         ticks.tick().await;
         let now = Instant::now();
         site.shard.tick(clock.advance(now));
-        site.recoveries.sweep(now);
+        site.recoveries.sweep(&site, now);
         site.engines.sweep(now);
     }
 }

@@ -102,7 +102,7 @@ impl Batch {
         let publication = |(offset, draft): (u64, &Bytes)| {
             let position = Position { offset, ..self.top };
             let draft = read_draft(draft, channel.clone()).map_err(|error| error.to_string())?;
-            Ok(Publication { position, draft })
+            Ok(Publication { position, order: 0, draft })
         };
         offsets.zip(&self.drafts).map(publication).collect()
     }

@@ -27,7 +27,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use duplex_core::{
     Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Extent, Health, History, NodeId, Pending,
-    Position, Recipient, Retention, RowKey, ShardId,
+    Position, Recipient, Retention, Row, RowKey, ShardId,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -214,16 +214,12 @@ impl Cluster for Nats {
         self.shared.send_note(to, note);
     }
 
-    fn keep(&self, key: RowKey, row: Bytes, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
         self.shared.keep(key, row, ttl_ms)
     }
 
-    fn kept(&self, key: RowKey) -> Pending<Result<Option<Bytes>, BrokerError>> {
+    fn kept(&self, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>> {
         self.shared.kept(key)
-    }
-
-    fn forget(&self, key: RowKey) {
-        self.shared.forget(key);
     }
 
     fn health(&self) -> Health {

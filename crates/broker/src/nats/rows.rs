@@ -3,25 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duplex_core::{BrokerError, Pending, RowKey};
+use duplex_core::{BrokerError, Pending, Row, RowKey};
 use tokio::time::Instant;
 
-use super::connection::{ANSWER, Failure};
+use super::connection::{Connection, Failure};
+use super::jetstream::{Kept, Stored};
 use super::lanes::Driver;
 use super::streams::Plan;
 use super::{AGAIN, Answer, Shared, ready};
 
 pub(super) enum Job {
-    Keep { row: Bytes, ttl_ms: u64, answer: Answer<()> },
-    Kept(Answer<Option<Bytes>>),
-    Forget,
+    Keep { row: Row, ttl_ms: u64, answer: Answer<()> },
+    Kept(Answer<Option<Row>>),
 }
 
-/// What is kept of a row that is forgotten.
-const FORGOTTEN: &[u8] = b"1-";
-
 impl Shared {
-    pub fn keep(self: &Arc<Self>, key: RowKey, row: Bytes, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+    pub fn keep(self: &Arc<Self>, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
         match self.call() {
             Ok((answer, answered)) => {
                 self.enter_row(key, Job::Keep { row, ttl_ms, answer });
@@ -31,19 +28,13 @@ impl Shared {
         }
     }
 
-    pub fn kept(self: &Arc<Self>, key: RowKey) -> Pending<Result<Option<Bytes>, BrokerError>> {
+    pub fn kept(self: &Arc<Self>, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>> {
         match self.call() {
             Ok((answer, answered)) => {
                 self.enter_row(key, Job::Kept(answer));
                 answered
             }
             Err(error) => ready(Err(error)),
-        }
-    }
-
-    pub fn forget(self: &Arc<Self>, key: RowKey) {
-        if self.connection().is_some() {
-            self.enter_row(key, Job::Forget);
         }
     }
 
@@ -58,64 +49,79 @@ impl Shared {
             for job in jobs {
                 match job {
                     Job::Keep { row, ttl_ms, answer } => {
-                        let written = [format!("1{ttl_ms} ").as_bytes(), &row].concat();
-                        let stored = self.store_row(key, written.into(), ttl_ms, answer.deadline).await;
+                        let stored = self.store_row(key, &row, ttl_ms, answer.deadline).await;
                         answer.give(stored.map_err(BrokerError::from));
                     }
                     Job::Kept(answer) => {
                         let read = self.read_row(key, answer.deadline).await;
                         answer.give(read.map_err(Failure::of_reading));
                     }
-                    Job::Forget => {
-                        let deadline = Instant::now() + ANSWER;
-                        let stored = self.store_row(key, Bytes::from_static(FORGOTTEN), 0, deadline).await;
-                        if let Err(failure) = stored {
-                            tracing::debug!(
-                                ?failure,
-                                "a row was not forgotten, and is kept until its time is over"
-                            );
-                        }
-                    }
                 }
             }
         }
     }
 
-    async fn store_row(
-        &self,
-        key: RowKey,
-        written: Bytes,
-        ttl_ms: u64,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
+    async fn store_row(&self, key: RowKey, row: &Row, ttl_ms: u64, deadline: Instant) -> Result<(), Failure> {
         let plan = Plan::rows(&self.subjects, self.storage, ttl_ms);
+        let head = format!("1{ttl_ms} {} ", row.version);
+        let written = Bytes::from([head.as_bytes(), &row.content].concat());
         loop {
             let connection = self.connection().ok_or(Failure::Nobody)?;
             self.streams.ensure(&connection, &plan, deadline).await?;
-            let stored = connection.store(self.subjects.row(key), None, written.clone(), deadline).await;
-            match stored {
+            let last = self.last_row(&connection, key, deadline).await?;
+            if last.as_ref().is_some_and(|last| last.row.version > row.version) {
+                return Ok(());
+            }
+            let expected = last.map_or(0, |last| last.sequence);
+            let subject = self.subjects.row(key);
+            match connection.store(subject, Some(expected), written.clone(), deadline).await {
+                Ok(Stored::At(_)) => return Ok(()),
+                Ok(Stored::Conflict) if Instant::now() < deadline => {}
                 Err(Failure::Nobody) if Instant::now() + AGAIN < deadline => {
                     self.streams.forget(&plan.name);
                     tokio::time::sleep(AGAIN).await;
                 }
-                stored => return stored.map(drop),
+                Ok(Stored::Conflict) => return Err(Failure::Late),
+                Err(failure) => return Err(failure),
             }
         }
     }
 
-    async fn read_row(&self, key: RowKey, deadline: Instant) -> Result<Option<Bytes>, Failure> {
+    async fn read_row(&self, key: RowKey, deadline: Instant) -> Result<Option<Row>, Failure> {
         let connection = self.connection().ok_or(Failure::Nobody)?;
-        let last = connection.last(&self.subjects.row_stream(), &self.subjects.row(key), deadline).await;
-        let last = match last {
-            Err(failure) if failure.is_no_stream() => None,
-            last => last?,
-        };
-        Ok(last.and_then(|last| {
-            let space = last.payload.iter().position(|byte| *byte == b' ')?;
-            let head = std::str::from_utf8(&last.payload[..space]).ok()?;
-            let ttl_ms: u64 = head.strip_prefix('1')?.parse().ok()?;
-            let is_kept = last.stored_ms.saturating_add(ttl_ms) > self.now_ms();
-            is_kept.then(|| last.payload.slice(space + 1..))
-        }))
+        let last = self.last_row(&connection, key, deadline).await?;
+        Ok(last.filter(|last| last.until_ms > self.now_ms()).map(|last| last.row))
+    }
+
+    async fn last_row(
+        &self,
+        connection: &Connection,
+        key: RowKey,
+        deadline: Instant,
+    ) -> Result<Option<Last>, Failure> {
+        match connection.last(&self.subjects.row_stream(), &self.subjects.row(key), deadline).await {
+            Err(failure) if failure.is_no_stream() => Ok(None),
+            last => Ok(last?.and_then(Last::read)),
+        }
+    }
+}
+
+/// What was written last under a key, if nobody else writes there.
+struct Last {
+    row: Row,
+    until_ms: u64,
+    sequence: u64,
+}
+
+impl Last {
+    fn read(Kept { sequence, payload, stored_ms }: Kept) -> Option<Self> {
+        let mut spaces =
+            payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(place, _)| place);
+        let (first, second) = (spaces.next()?, spaces.next()?);
+        let word = |range| std::str::from_utf8(&payload[range]).ok();
+        let ttl_ms: u64 = word(0..first)?.strip_prefix('1')?.parse().ok()?;
+        let version = word(first + 1..second)?.parse().ok()?;
+        let row = Row { version, content: payload.slice(second + 1..) };
+        Some(Self { row, until_ms: stored_ms.saturating_add(ttl_ms), sequence })
     }
 }

@@ -422,11 +422,10 @@ fn published(message: &[u8], channel: &ChannelName) -> Result<Publication, Strin
     let mut word = || parts.next().and_then(|part| std::str::from_utf8(part).ok());
     let position = (|| {
         let (epoch, offset) = (Epoch::parse(word()?)?, word()?.parse().ok()?);
-        let _order = word()?;
-        Some(Position { epoch, offset })
+        Some((Position { epoch, offset }, word()?.parse().ok()?))
     })();
-    let position = position.ok_or("it has no position")?;
+    let (position, order) = position.ok_or("it has no position")?;
     let draft = parts.next().ok_or("it is cut off")?;
     let draft = read_draft(draft, channel.clone()).map_err(|error| error.to_string())?;
-    Ok(Publication { position, draft })
+    Ok(Publication { position, order, draft })
 }

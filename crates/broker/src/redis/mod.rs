@@ -16,8 +16,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use duplex_core::{
     Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Epoch, Extent, Health, History,
-    NOTE_BYTES_MAX, NodeId, Order, Page, Past, Pending, Position, Publication, Recipient, Retention, RowKey,
-    ShardId,
+    NOTE_BYTES_MAX, NodeId, Order, Page, Past, Pending, Position, Publication, Recipient, Retention, Row,
+    RowKey, ShardId,
 };
 use redis::{Cmd, FromRedisValue, Script, ScriptInvocation, Value};
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -57,6 +57,7 @@ scripts! {
     LEAVE = "scripts/leave.lua";
     PRESENT = "scripts/present.lua";
     BEAT = "scripts/beat.lua";
+    KEEP = "scripts/keep.lua";
 }
 
 /// The broker of nodes that share a Redis.
@@ -328,24 +329,20 @@ impl Cluster for Redis {
         drop(self.shared.command(publish));
     }
 
-    fn keep(&self, key: RowKey, row: Bytes, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
-        let mut set = redis::cmd("SET");
-        set.arg(self.shared.keys.row(key)).arg(&*row).arg("PX").arg(ttl_ms.max(1));
-        let called = self.shared.command(set);
+    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+        let key = self.shared.keys.row(key);
+        let mut keep = KEEP.prepare_invoke();
+        keep.key(&key).arg(format!("{:016x}", row.version)).arg(&*row.content).arg(ttl_ms.max(1));
+        let called = self.shared.script(&key, keep);
         Box::pin(async move { called.await.map(drop) })
     }
 
-    fn kept(&self, key: RowKey) -> Pending<Result<Option<Bytes>, BrokerError>> {
+    fn kept(&self, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>> {
+        let key = self.shared.keys.row(key);
         let mut get = redis::cmd("GET");
-        get.arg(self.shared.keys.row(key));
-        let called = self.shared.command(get);
-        Box::pin(async move { Ok(read::<Option<Vec<u8>>>(called.await?)?.map(Bytes::from)) })
-    }
-
-    fn forget(&self, key: RowKey) {
-        let mut del = redis::cmd("DEL");
-        del.arg(self.shared.keys.row(key));
-        drop(self.shared.command(del));
+        get.arg(&key);
+        let called = self.shared.call(lane(&key), Work::Command(get));
+        Box::pin(async move { read::<Option<Vec<u8>>>(called.await?)?.map(row).transpose() })
     }
 
     fn health(&self) -> Health {
@@ -354,6 +351,13 @@ impl Cluster for Redis {
             false => Health::Unreachable,
         }
     }
+}
+
+fn row(kept: Vec<u8>) -> Result<Row, BrokerError> {
+    let (version, _) = kept.split_first_chunk::<16>().ok_or_else(|| not_ours("a row"))?;
+    let version = std::str::from_utf8(version).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let version = version.ok_or_else(|| not_ours("a row"))?;
+    Ok(Row { version, content: Bytes::from(kept).slice(16..) })
 }
 
 /// Which entries of a stream are wanted: their ids are offsets.
@@ -402,13 +406,13 @@ fn publication(entry: Value, epoch: Epoch, name: &ChannelName) -> Result<Arc<Pub
     let (id, fields): (String, Vec<Vec<u8>>) = read(entry)?;
     let offset = id.split_once('-').and_then(|(offset, _)| offset.parse().ok());
     let offset = offset.ok_or_else(|| not_ours("an id in a stream"))?;
-    let draft = match &fields[..] {
-        [_, draft, ..] => read_draft(draft, name.clone()),
-        _ => return Err(not_ours("an entry of a stream")),
-    };
+    let [_, draft, _, order] = &fields[..] else { return Err(not_ours("an entry of a stream")) };
+    let order = std::str::from_utf8(order).ok().and_then(|order| order.parse().ok());
+    let order = order.ok_or_else(|| not_ours("an entry of a stream"))?;
+    let draft = read_draft(draft, name.clone());
     let draft =
         draft.map_err(|error| BrokerError::Refused(format!("what is kept is not understood: {error}")))?;
-    Ok(Arc::new(Publication { position: Position { epoch, offset }, draft }))
+    Ok(Arc::new(Publication { position: Position { epoch, offset }, order, draft }))
 }
 
 fn read<T: FromRedisValue>(value: Value) -> Result<T, BrokerError> {

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use duplex_core::{
-    Attendance, Broker, BrokerError, Change, ChannelName, ClientId, Deliver, Draft, Event, EventName, Extent,
-    IdempotencyKey, Json, Member, NodeId, Order, Page, Past, Payload, Position, Presence, Retention, ShardId,
-    ShardSet, Tags, Tell, UserId,
+    Attendance, Broker, BrokerError, Change, ChannelName, ClientId, Cluster, Deliver, Draft, Event,
+    EventName, Extent, IdempotencyKey, Json, Member, NodeId, Order, Page, Past, Payload, Position, Presence,
+    Retention, Row, ShardId, ShardSet, Tags, Tell, UserId,
 };
 
 /// Remembers what the node would have got.

@@ -230,3 +230,17 @@ pub async fn what_is_published_arrives_as_it_was(rig: &Rig) {
     let present = broker.present(&name(odd), 9).await.unwrap();
     assert_eq!(present.members.iter().map(|member| Member::clone(member)).collect::<Vec<_>>(), [member]);
 }
+
+/// What nodes that share a broker promise each other.
+pub async fn rows(one: &impl Cluster, other: &impl Cluster) {
+    let key = [7; 16];
+    let row = |version, content: &'static [u8]| Row { version, content: Bytes::from_static(content) };
+    assert_eq!(other.kept(key).await, Ok(None));
+    one.keep(key, row(9, b"\x00a row"), 60_000).await.unwrap();
+    assert_eq!(other.kept(key).await, Ok(Some(row(9, b"\x00a row"))));
+    other.keep(key, row(10, b""), 60_000).await.unwrap();
+    one.keep(key, row(9, b"too late"), 60_000).await.unwrap();
+    assert_eq!(one.kept(key).await, Ok(Some(row(10, b""))));
+    one.keep(key, row(u64::MAX, b"soon gone"), 1).await.unwrap();
+    at_last(async || (other.kept(key).await == Ok(None)).then_some(())).await;
+}

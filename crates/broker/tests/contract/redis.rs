@@ -237,6 +237,43 @@ async fn what_a_dead_node_leaves_behind_is_taken_away_once() {
 }
 
 #[tokio::test]
+async fn publications_of_all_channels_have_one_order_whatever_is_lost_of_it() {
+    let server = duplex_rigs::Redis::start();
+    let ((node, one), (_, other)) = pair(&server.url()).await;
+    for channel in ["a", "b"] {
+        one.listen(&name(channel), shard(0)).await.unwrap();
+    }
+    for round in 0..6 {
+        if round == 3 {
+            server.cli(&["DEL", "duplex:order"]);
+        }
+        for channel in ["a", "b"] {
+            let publisher = if round % 2 == 0 { &one } else { &other };
+            publisher.publish(draft(channel, "x", 0), KEEP).await.unwrap();
+        }
+    }
+    let live = || -> Vec<u64> {
+        let events = node.events.lock().unwrap();
+        let order = |event: &Event| match event {
+            Event::Publication(publication) => publication.order,
+            Event::Presence(_) => unreachable!("nobody joins"),
+        };
+        events.iter().map(|(_, event)| order(event)).collect()
+    };
+    until(|| live().len() == 12, || format!("{:?}", live())).await;
+    assert!(live()[0] > 0 && live().is_sorted_by(|a, b| a < b), "{:?}", live());
+    let mut kept = Vec::new();
+    for channel in ["a", "b"] {
+        let page = Page { since: None, limit: 12, order: Order::OldestFirst };
+        let history = other.history(&name(channel), Extent::Page(page)).await.unwrap();
+        let Past::Kept(publications) = history.past else { panic!("nothing is lost") };
+        kept.extend(publications.iter().map(|publication| publication.order));
+    }
+    kept.sort_unstable();
+    assert_eq!(kept, live());
+}
+
+#[tokio::test]
 async fn notes_reach_one_or_all_others_and_rows_are_kept() {
     let server = duplex_rigs::Redis::start();
     let ((first, one), (second, other)) = pair(&server.url()).await;
@@ -247,14 +284,7 @@ async fn notes_reach_one_or_all_others_and_rows_are_kept() {
     until(|| notes().len() == 2, || format!("{:?}", notes())).await;
     assert_eq!(notes(), [(node_id(1), "to all".into()), (node_id(1), "to you".into())]);
     assert_eq!(*first.notes.lock().unwrap(), []);
-    let key = [7; 16];
-    assert_eq!(other.kept(key).await, Ok(None));
-    one.keep(key, Bytes::from_static(b"\x00row"), 60_000).await.unwrap();
-    assert_eq!(other.kept(key).await, Ok(Some(Bytes::from_static(b"\x00row"))));
-    other.forget(key);
-    assert_eq!(other.kept(key).await, Ok(None));
-    one.keep(key, Bytes::from_static(b"soon gone"), 1).await.unwrap();
-    at_last(async || (other.kept(key).await == Ok(None)).then_some(())).await;
+    crate::promises::rows(&*one, &*other).await;
 }
 
 #[tokio::test]

@@ -303,7 +303,7 @@ pub struct Words;
 
 impl Encode for Words {
     fn publication(&self, publication: &Publication) -> Bytes {
-        let Publication { position, draft } = publication;
+        let Publication { position, draft, .. } = publication;
         let said = draft.payload.json().as_str();
         Bytes::from(format!("pub {} {} {} {said}\n", &*draft.channel, position.epoch, position.offset))
     }

@@ -493,7 +493,7 @@ struct Words;
 
 impl Encode for Words {
     fn publication(&self, publication: &Publication) -> Bytes {
-        let Publication { position, draft } = publication;
+        let Publication { position, draft, .. } = publication;
         let said: String = serde_json::from_str(draft.payload.json().as_str()).unwrap();
         Bytes::from(format!("{}/{}={said} ", &*draft.channel, position.offset))
     }

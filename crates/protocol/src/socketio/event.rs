@@ -59,10 +59,10 @@ impl From<Part> for Message {
 
 /// The event of a publication.
 pub fn publication(publication: &Publication, shape: Shape) -> Vec<Part> {
-    let Publication { position, draft } = publication;
+    let Publication { draft, .. } = publication;
     let (mut json, moved) = opened(&draft.event, &draft.payload);
     if shape.stamp == Stamp::Offset {
-        let offset = format!(r#","{}""#, super::socket::stamp(*position));
+        let offset = format!(r#","{}""#, super::socket::stamp(publication));
         json.extend_from_slice(offset.as_bytes());
     }
     json.push(b']');

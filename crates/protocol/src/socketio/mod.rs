@@ -16,7 +16,7 @@ mod sockets;
 pub use event::{Part, Shape, Stamp, Within, presence, publication};
 pub use namespace::Namespace;
 pub use packet::Breach;
-pub use socket::{Introduction, Refused, RefusedData, Returning, Socket, is_fault, parse_stamp};
+pub use socket::{Introduction, Refused, RefusedData, Returning, Seen, Socket, is_fault, parse_stamp};
 pub use sockets::{Lane, Routed, Sockets};
 
 use duplex_core::{Answer, Command, Frame, Protocol, Step, Steps, Ticket};

@@ -3,8 +3,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use duplex_core::{
     Able, Answer, ChannelName, ClientId, CloseReason, Closing, Command, Emission, Epoch, ErrorCode,
-    EventName, Frame, Json, Message, NameError, Payload, Position, Protocol, Recovered, Refusal, RequestId,
-    Return, Span, Step, Steps, Ticket, UserId,
+    EventName, Frame, Json, Message, NameError, Payload, Position, Protocol, Publication, Recovered, Refusal,
+    RequestId, Return, Span, Step, Steps, Ticket, UserId,
 };
 use serde::Serialize;
 
@@ -106,16 +106,33 @@ struct Partial {
     bytes: usize,
 }
 
+/// What a client has seen last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// In its channel.
+    pub position: Position,
+    /// Among the publications of all channels; 0 where that is not known.
+    pub order: u64,
+}
+
 /// The text by which a client that recovers names the last publication it has seen.
-pub(super) fn stamp(position: Position) -> String {
-    format!("{}.{}", position.epoch, position.offset)
+pub(super) fn stamp(publication: &Publication) -> String {
+    let Publication { position: Position { epoch, offset }, order, .. } = publication;
+    match order {
+        0 => format!("{epoch}.{offset}"),
+        order => format!("{epoch}.{offset}.{order}"),
+    }
 }
 
 /// Reads what a client says it has seen last. What no server wrote, names nothing there is.
-pub fn parse_stamp(text: &str) -> Position {
-    let parts =
-        text.split_once('.').and_then(|(epoch, offset)| Some((Epoch::parse(epoch)?, offset.parse().ok()?)));
-    parts.map_or(Position { epoch: Epoch::NONE, offset: 0 }, |(epoch, offset)| Position { epoch, offset })
+pub fn parse_stamp(text: &str) -> Seen {
+    let read = || {
+        let (epoch, rest) = text.split_once('.')?;
+        let (offset, order) = rest.split_once('.').unwrap_or((rest, "0"));
+        let position = Position { epoch: Epoch::parse(epoch)?, offset: offset.parse().ok()? };
+        Some(Seen { position, order: order.parse().ok()? })
+    };
+    read().unwrap_or(Seen { position: Position { epoch: Epoch::NONE, offset: 0 }, order: 0 })
 }
 
 impl Socket {

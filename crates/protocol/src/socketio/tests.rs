@@ -245,7 +245,7 @@ fn published(channel: &str, payload: Payload) -> Publication {
         key: None,
         audience: Audience::default(),
     };
-    Publication { position: position(7), draft }
+    Publication { position: position(7), order: 0, draft }
 }
 
 fn parts(parts: Vec<Part>) -> String {

@@ -11,8 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use duplex_core::{ChannelName, Cluster, Deliver, Event, Health, NodeId, Recipient, ShardSet};
-use duplex_engine::{Node, unix_ms};
+use duplex_core::{
+    ChannelName, ClientId, CloseReason, Cluster, Deliver, Event, Health, NodeId, Recipient, ShardSet,
+};
+use duplex_engine::{Node, Whom, unix_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -58,6 +60,11 @@ enum Note<'a> {
     },
     /// Who was revoked before the receiver came.
     Revoked(Revoked),
+    /// This client has come back, to the sender: what it had elsewhere nobody is at the other end of.
+    TookOver {
+        #[serde(borrow)]
+        client: Cow<'a, str>,
+    },
 }
 
 /// Who waits for answers to which question.
@@ -116,6 +123,11 @@ impl Talk {
             answers.push((from, answer));
         }
         Gathered { answers, silent }
+    }
+
+    /// Tells all others that a client is here now.
+    pub fn took_over(&self, client: ClientId) {
+        self.send(Recipient::All, &Note::TookOver { client: client.to_string().into() });
     }
 
     /// Waits for the broker.
@@ -256,6 +268,12 @@ fn take(
         }
         Note::Answer { id, body } => talk.answered(id, from, body),
         Note::Revoked(revoked) => station.authority.revoke_all(&revoked, unix_ms()),
+        Note::TookOver { client } => {
+            if let Some(client) = ClientId::parse(&client) {
+                // A shard that has too much to do finds out by its heartbeat.
+                let _ = station.node.close(&Whom::Client(client), &CloseReason::GONE);
+            }
+        }
     }
 }
 

@@ -6,13 +6,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use duplex_core::{
-    ChannelName, CloseReason, Encode, EncodingId, Frame, Json, Position, PresenceChange, Publication,
-};
-use duplex_engine::{Opening, SessionKey, Trail};
+use duplex_core::{ChannelName, CloseReason, Encode, EncodingId, Frame, Json, PresenceChange, Publication};
+use duplex_engine::{Opening, SessionKey};
 use duplex_protocol::engineio::Version;
 use duplex_protocol::socketio::{
-    self, Dialect, Form, Introduction, Namespace, Part, Refused, RefusedData, Returning, Routed, Shape,
+    self, Dialect, Form, Introduction, Namespace, Part, Refused, RefusedData, Returning, Routed, Seen, Shape,
     Socket, Sockets, Stamp, Within, parse_stamp,
 };
 use duplex_transport::http::{Body, text};
@@ -178,6 +176,11 @@ impl Namespaces {
         self.open.borrow().iter().map(|open| (open.number, open.key)).collect()
     }
 
+    /// The session whose client may come back by this secret.
+    pub fn key_of(&self, pid: &Secret) -> Option<SessionKey> {
+        self.open.borrow().iter().find(|open| open.pid.as_ref() == Some(pid)).map(|open| open.key)
+    }
+
     fn key(&self, lane: socketio::Lane) -> Option<SessionKey> {
         self.open.borrow().iter().find(|open| open.number == lane.0).map(|open| open.key)
     }
@@ -334,7 +337,7 @@ impl Namespaces {
         connection: &Rc<Connection>,
         (lane, namespace): (socketio::Lane, Namespace),
         mut introduction: Introduction,
-        (last, recalled): (Option<Position>, Option<(Pid, Recalled)>),
+        (last, recalled): (Option<Seen>, Option<(Pid, Recalled)>),
     ) {
         if connection.is_leaving() || !self.sockets.borrow().has(lane) {
             return;
@@ -343,23 +346,20 @@ impl Namespaces {
         let within = if namespace.is_root() { Within::Root } else { Within::OwnNamespace };
         let (mut stamp, mut trail, mut secret, mut client) = (Stamp::Off, None, None, None);
         if self.recovers(connection) {
-            let (pid, stands) = match recalled {
-                None => (site.new_token(), Vec::new()),
-                Some((pid, Recalled { client: before, user, stands })) => {
-                    client = Some(before);
-                    let since = |(channel, at): &(ChannelName, Position)| {
-                        (channel.clone(), site.recovers(channel).then_some(*at))
-                    };
-                    let channels = stands.iter().map(since).collect();
-                    introduction.returning = Some(Returning { user, channels });
-                    (pid, stands)
-                }
-            };
+            let pid = recalled.as_ref().map_or_else(|| site.new_token(), |(pid, _)| *pid);
+            let recalled = recalled.map(|(_, recalled)| recalled);
+            trail = Some(site.begin_trail(pid.secret, (last, recalled.as_ref()), (&namespace, connection)));
+            if let Some(Recalled { client: before, user, stands, .. }) = recalled {
+                client = Some(before);
+                let since = |(channel, at)| {
+                    let since = site.recovers(&channel).then_some(at);
+                    (channel, since)
+                };
+                let channels = stands.into_iter().map(since).collect();
+                introduction.returning = Some(Returning { user, channels });
+            }
             introduction.pid = Some(pid.to_string().into());
             (stamp, secret) = (Stamp::Offset, Some(pid.secret));
-            let begun = Rc::new(Trail::new(last, stands));
-            site.came_back(pid.secret, (Rc::clone(&begun), namespace.clone()), connection);
-            trail = Some(begun);
         }
         let form_and_dialect = (form, dialect(self.version));
         let bytes_max = site.live().bodies.bytes_max;

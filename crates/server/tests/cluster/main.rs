@@ -3,8 +3,13 @@
 
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../socketio/client.rs"]
+#[allow(dead_code, unused_imports, reason = "Socket.IO's tests use the rest")]
+mod client;
 
 mod stage;
+
+mod moved;
 
 mod nats;
 mod redis {

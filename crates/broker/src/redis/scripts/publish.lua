@@ -20,9 +20,14 @@ if ARGV[8] ~= '' and keep > 0 then
 end
 offset = offset + 1
 local order = 0
-if KEYS[4] then order = redis.call('INCR', KEYS[4]) end
+if KEYS[4] then
+  -- By the clock, and never the same twice: neither a failover that lost the last of it nor an evicted key leads back.
+  local now = redis.call('TIME')
+  order = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, now[1] * 1000000 + now[2])
+  redis.call('SET', KEYS[4], string.format('%d', order))
+end
 if keep > 0 then
-  redis.call('XADD', KEYS[2], 'MAXLEN', keep, string.format('%d-0', offset), 'd', ARGV[2], 'n', order)
+  redis.call('XADD', KEYS[2], 'MAXLEN', keep, string.format('%d-0', offset), 'd', ARGV[2], 'n', string.format('%d', order))
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
   -- A key is kept as long as its publication.
   local gone = string.format('o%d', offset - keep)

@@ -261,14 +261,7 @@ async fn notes_reach_one_or_all_others_and_rows_are_kept() {
     let expected: Vec<_> = (0..100).map(|number| (node_id(1), vec![number].into())).collect();
     assert_eq!(notes(), expected);
     assert_eq!(*first.notes.lock().unwrap(), []);
-    let key = [7; 16];
-    assert_eq!(other.kept(key).await, Ok(None));
-    one.keep(key, Bytes::from_static(b"\x00row"), 60_000).await.unwrap();
-    assert_eq!(other.kept(key).await, Ok(Some(Bytes::from_static(b"\x00row"))));
-    other.forget(key);
-    assert_eq!(other.kept(key).await, Ok(None));
-    one.keep(key, Bytes::from_static(b"soon gone"), 1).await.unwrap();
-    at_last(async || (other.kept(key).await == Ok(None)).then_some(())).await;
+    crate::promises::rows(&*one, &*other).await;
 }
 
 #[tokio::test]
