@@ -19,11 +19,12 @@ use tokio::time::{Instant, interval};
 use crate::api::Station;
 use crate::authority::{Authority, Credentials, Gate};
 use crate::carrier::Carrier;
-use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Passing, Proofs, Talk};
+use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Proofs, Talk};
 use crate::config::{Change, changes};
 use crate::doors::{
     self, Caller, Engines, Entrance, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
 };
+use crate::drain::Unfinished;
 use crate::live::Live;
 use crate::options::Mode;
 use crate::places::{Full, Place, Places, Refused};
@@ -92,7 +93,7 @@ pub struct Server {
     advertised: Option<SocketAddr>,
     node: Arc<Node>,
     nodes: Arc<Nodes>,
-    passing: Passing,
+    unfinished: Unfinished,
     places: Arc<Places>,
     authority: Arc<Authority>,
     ready: Arc<AtomicBool>,
@@ -156,7 +157,7 @@ struct Parts {
     talk: Arc<Talk>,
     nodes: Arc<Nodes>,
     proofs: Option<Arc<Proofs>>,
-    passing: Passing,
+    unfinished: Unfinished,
     authority: Arc<Authority>,
     backend: Arc<dyn Backend>,
     places: Arc<Places>,
@@ -203,7 +204,16 @@ impl Server {
         }
         let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station());
         let Parts {
-            node, nodes, passing, authority, places, ready, carrier, errands, stage: mut stages, ..
+            node,
+            nodes,
+            unfinished,
+            authority,
+            places,
+            ready,
+            carrier,
+            errands,
+            stage: mut stages,
+            ..
         } = parts;
         let counted = Arc::clone(&places);
         threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
@@ -230,7 +240,7 @@ impl Server {
             advertised,
             node,
             nodes,
-            passing,
+            unfinished,
             places,
             authority,
             ready,
@@ -320,7 +330,7 @@ impl Server {
         thread::sleep(drain.notice);
         self.places.close();
         self.stage.send_replace(Stage::Draining);
-        drain::watch(&self.node, &self.passing, deadline);
+        drain::watch(&self.node, &self.unfinished, deadline);
         let cut_off = self.node.gauges().sessions();
         self.stage.send_replace(Stage::Over);
         for thread in self.threads {
@@ -364,7 +374,7 @@ impl Parts {
             node,
             nodes,
             proofs,
-            passing: Passing::default(),
+            unfinished: Unfinished::default(),
             authority,
             places: Places::new(connections(options), options.trusted_proxies.clone()),
             ready: Arc::default(),
@@ -394,6 +404,7 @@ impl Parts {
             presence: Arc::clone(&self.carrier.presence),
             backend: Arc::clone(&self.backend),
         };
+        let rows = self.carrier.cluster.clone().map(|cluster| (cluster, self.unfinished.clone()));
         let shard = Shard::new(id, ground.clone(), live.settings, Arc::clone(&live.namespaces));
         // Some connections have two sessions.
         shard.reserve((2 * self.places.limit() / self.node.shards().count()).min(SESSIONS_RESERVED_MAX));
@@ -401,7 +412,7 @@ impl Parts {
             id,
             nodes: Arc::clone(&self.nodes),
             proofs: self.proofs.clone(),
-            onward: Onward::new(self.socket_options, self.passing.clone()),
+            onward: Onward::new(self.socket_options, self.unfinished.clone()),
             shard,
             ground,
             authority: Arc::clone(&self.authority),
@@ -417,7 +428,7 @@ impl Parts {
             engines: Rc::<Engines>::default(),
             hubs: Rc::<Hubs>::default(),
             signer: Arc::clone(&self.signer),
-            recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts), self.carrier.cluster.clone()),
+            recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts), rows),
             errands: Arc::clone(&self.errands),
         })
     }

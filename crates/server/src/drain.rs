@@ -1,5 +1,7 @@
 //! Stopping without losing anybody: clients are sent away at a pace that those who take them in can bear.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -7,7 +9,6 @@ use duplex_engine::{Node, Shard};
 use tokio::time::interval;
 
 use crate::assemble::Stage;
-use crate::cluster::Passing;
 use crate::options::Drain;
 
 /// How often some clients are sent away.
@@ -41,14 +42,34 @@ fn step(drain: Drain, sessions: usize, shards: usize) -> usize {
     wanted.max(sessions.div_ceil(usize::try_from(steps).unwrap_or(usize::MAX).max(1)))
 }
 
-/// Waits until all clients have left, and those of other nodes have their answers, or until the deadline, and logs how far it
-/// has come.
-pub(crate) fn watch(node: &Node, passing: &Passing, deadline: Instant) {
+/// What is under way for clients that are not, or no more, at this node. One that stops waits for it: a poll of another node's
+/// client that is cut off would end its session for some, and what is kept of those that were sent away is what they come back by.
+#[derive(Clone, Default)]
+pub(crate) struct Unfinished(Arc<AtomicUsize>);
+
+/// Some of it. Dropping it ends it.
+pub(crate) struct Work(Arc<AtomicUsize>);
+
+impl Unfinished {
+    pub fn begin(&self) -> Work {
+        self.0.fetch_add(1, Relaxed);
+        Work(Arc::clone(&self.0))
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Waits until all clients have left, and nothing is unfinished, or until the deadline, and logs how far it has come.
+pub(crate) fn watch(node: &Node, unfinished: &Unfinished, deadline: Instant) {
     let mut reported = Instant::now();
     tracing::info!(clients = node.gauges().sessions(), "stopping: clients are asked to come back");
     loop {
         let clients = node.gauges().sessions();
-        if clients == 0 && passing.count() == 0 {
+        if clients == 0 && unfinished.0.load(Relaxed) == 0 {
             return tracing::info!("stopped: all clients have left");
         }
         if Instant::now() >= deadline {

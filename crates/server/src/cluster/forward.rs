@@ -7,7 +7,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +24,7 @@ use tokio::time::{Instant, timeout};
 
 use super::proof::{FORWARDED, Proofs, target};
 use crate::doors::{Caller, Entrance, Passage, Site, afterwards, find_whose, forwarded, is_stopping, serve};
+use crate::drain::Unfinished;
 
 /// How long an answer may take that the other node has at once, unless it must ask for somebody's keys.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,7 +55,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 /// The way of one shard to other nodes.
 pub(crate) struct Onward {
     lines: Lines,
-    passing: Passing,
+    unfinished: Unfinished,
     warned: Cell<Option<Instant>>,
 }
 
@@ -84,34 +84,8 @@ enum Failure {
 }
 
 impl Onward {
-    pub fn new(options: SocketOptions, passing: Passing) -> Self {
-        Self { lines: Lines::new(options), passing, warned: Cell::default() }
-    }
-}
-
-/// How many requests the shards have sent on whose answers are still to come. A node that stops waits for them: a poll that
-/// is cut off would end its session for some clients, though that is on another node and well.
-#[derive(Clone, Default)]
-pub(crate) struct Passing(Arc<AtomicUsize>);
-
-/// One of them. Dropping it ends it.
-struct Pass(Arc<AtomicUsize>);
-
-impl Passing {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.load(Relaxed)
-    }
-
-    fn begin(&self) -> Pass {
-        self.0.fetch_add(1, Relaxed);
-        Pass(Arc::clone(&self.0))
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+    pub fn new(options: SocketOptions, unfinished: Unfinished) -> Self {
+        Self { lines: Lines::new(options), unfinished, warned: Cell::default() }
     }
 }
 
@@ -147,7 +121,7 @@ async fn plain(
     mut request: Request<Incoming>,
     destination: Destination,
 ) -> Forwarded {
-    let _pass = site.onward.passing.begin();
+    let _work = site.onward.unfinished.begin();
     let bodies = site.live().bodies;
     // It would be refused half-way, and the answer perhaps lost.
     if request.body().size_hint().lower() > bodies.bytes_max as u64 {
@@ -188,9 +162,9 @@ async fn poll(
     Forwarded::Ours(Reply::TakeOver(
         HeaderMap::new(),
         Box::new(move |stream, early, headers| {
-            let pass = site.onward.passing.begin();
+            let work = site.onward.unfinished.begin();
             tokio::task::spawn_local(async move {
-                let _pass = pass;
+                let _work = work;
                 let mut early = Vec::from(early);
                 let answering = exchange(&site, destination.address, line, request);
                 let Some(answered) = attend(&stream, &mut early, answering).await else { return };

@@ -8,7 +8,7 @@ mod entrance;
 mod forward;
 
 pub(crate) use entrance::accept;
-pub(crate) use forward::{Forwarded, Onward, Passing, destination, send_on};
+pub(crate) use forward::{Forwarded, Onward, destination, send_on};
 pub use nodes::{Known, Nodes, Peer};
 pub(crate) use proof::{Proofs, Unproven, derived_key};
 pub(crate) use talk::{Gathered, Inlet, Notes, Talk, listen};

@@ -188,12 +188,12 @@ impl Namespaces {
     /// The connection has ended.
     pub fn over(&self, site: &Site, then: Then) {
         for Open { key, pid, .. } in self.open.take() {
-            site.shard.ended(key);
             match (pid, then) {
                 (Some(pid), Then::Forget) => site.recoveries.remove(&pid),
                 (Some(pid), Then::Await) => site.recoveries.left(pid, site.live().socketio.recovery_ttl),
                 (None, _) => {}
             }
+            site.shard.ended(key);
         }
     }
 

@@ -253,3 +253,20 @@ fn on_nats_it_is_known_where_a_client_stood_in_rooms_where_nothing_was_said() {
     assert_ne!(back.pid, second.pid, "nobody knows what of it was sent before");
     back.is_new();
 }
+
+#[test]
+fn whoever_was_sent_away_by_a_node_that_stops_gets_the_rest_at_another() {
+    let nats = Nats::start();
+    let mut nodes = nodes(&nats.url(), "100");
+    let addresses = nodes.addresses();
+    let mut guests: Vec<Guest> = (0..=TOLD).map(|_| Guest::new(addresses[0]).hear(&ROOMS)).collect();
+    tell(&addresses, 0..TOLD);
+    guests.iter_mut().for_each(|guest| guest.listen(TOLD as usize));
+    nodes.node(0).program().stop();
+    for guest in &mut guests {
+        guest.io.is_closed();
+    }
+    for (seen, guest) in guests.iter().enumerate() {
+        guest.back(addresses[1], seen).has_recovered(guest, seen);
+    }
+}

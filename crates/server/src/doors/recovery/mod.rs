@@ -22,6 +22,7 @@ use self::row::{Changes, Keeping};
 use super::Site;
 use super::engineio::Connection;
 use super::session::{Secret, SessionToken};
+use crate::drain::Unfinished;
 
 /// Clients of a shard that may come back; beyond it, who has been away longest is forgotten.
 const AWAY_MAX: usize = 50_000;
@@ -38,8 +39,8 @@ pub(crate) type Whereabouts = Arc<Mutex<HashMap<Secret, ShardId>>>;
 pub(crate) struct Recoveries {
     shard: ShardId,
     whereabouts: Whereabouts,
-    /// Where rows are kept, if anywhere.
-    cluster: Option<Arc<dyn Cluster>>,
+    /// Where rows are kept, if anywhere, and what waits for it.
+    rows: Option<(Arc<dyn Cluster>, Unfinished)>,
     changes: Rc<Changes>,
     state: RefCell<State>,
 }
@@ -81,10 +82,14 @@ struct Found {
 
 impl Recoveries {
     /// Nobody's, on this shard.
-    pub fn new(shard: ShardId, whereabouts: Whereabouts, cluster: Option<Arc<dyn Cluster>>) -> Self {
+    pub fn new(
+        shard: ShardId,
+        whereabouts: Whereabouts,
+        rows: Option<(Arc<dyn Cluster>, Unfinished)>,
+    ) -> Self {
         let rewrite = Instant::now() + row::TTL / 2;
         let state = State { known: HashMap::default(), away: VecDeque::default(), rewrite };
-        Self { shard, whereabouts, cluster, changes: Rc::default(), state: RefCell::new(state) }
+        Self { shard, whereabouts, rows, changes: Rc::default(), state: RefCell::new(state) }
     }
 
     /// It may not come back any more.
@@ -273,9 +278,9 @@ impl Site {
         (last, recalled): (Option<Seen>, Option<&Recalled>),
         (namespace, connection): (&Namespace, &Rc<Connection>),
     ) -> Rc<Trail> {
-        let Recoveries { shard, cluster, changes, state, .. } = &self.recoveries;
+        let Recoveries { shard, rows, changes, state, .. } = &self.recoveries;
         let version = recalled.map_or(0, |recalled| recalled.version);
-        let keeping = cluster.clone().map(|c| Keeping::new(secret, version, c, Rc::clone(changes)));
+        let keeping = rows.clone().map(|rows| Keeping::new(secret, version, rows, Rc::clone(changes)));
         let keeper = keeping.clone().map(|keeping| keeping as Rc<dyn Keeper>);
         let stands = recalled.map_or_else(Vec::new, |recalled| recalled.stands.clone());
         let trail = Rc::new(Trail::new(last.map(|last| last.position), stands, keeper));

@@ -13,6 +13,7 @@ use duplex_engine::{Keeper, Membership, Memory, Record};
 use serde::{Deserialize, Serialize};
 
 use super::Secret;
+use crate::drain::Unfinished;
 
 /// How long a row is kept. That of a client that is there is written again before.
 pub(super) const TTL: Duration = Duration::from_secs(3_600);
@@ -28,6 +29,7 @@ pub(super) type Changes = RefCell<VecDeque<Secret>>;
 pub(super) struct Keeping {
     secret: Secret,
     cluster: Arc<dyn Cluster>,
+    unfinished: Unfinished,
     changes: Rc<Changes>,
     noted: Cell<Noted>,
     /// The newest version that was written.
@@ -45,10 +47,15 @@ enum Noted {
 
 impl Keeping {
     /// Goes on from `version`, at which the client was known before; from 0 if it was not.
-    pub fn new(secret: Secret, version: u64, cluster: Arc<dyn Cluster>, changes: Rc<Changes>) -> Rc<Self> {
+    pub fn new(
+        secret: Secret,
+        version: u64,
+        (cluster, unfinished): (Arc<dyn Cluster>, Unfinished),
+        changes: Rc<Changes>,
+    ) -> Rc<Self> {
         let version = if version == 0 { 0 } else { (version / TERM + 1) * TERM };
         let (noted, relied_on) = (Cell::new(Noted::No), Arc::new(AtomicU64::new(version)));
-        Rc::new(Self { secret, cluster, changes, noted, version: Cell::new(version), relied_on })
+        Rc::new(Self { secret, cluster, unfinished, changes, noted, version: Cell::new(version), relied_on })
     }
 
     /// The newest version that was written, or is gone on from.
@@ -62,9 +69,11 @@ impl Keeping {
         let content = serde_json::to_vec(&form).expect("strings and numbers always serialize");
         let kept = self.keep(content.into(), ttl);
         self.relied_on.store(self.version.get(), Relaxed);
-        let own = Rc::downgrade(self);
+        let (own, work) = (Rc::downgrade(self), self.unfinished.begin());
         tokio::task::spawn_local(async move {
-            if let Err(error) = kept.await {
+            let kept = kept.await;
+            drop(work);
+            if let Err(error) = kept {
                 tracing::debug!(%error, "what a client may come back by was not kept");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 own.upgrade().inspect(|own| own.changed());
