@@ -25,6 +25,8 @@ struct State {
     /// Channels of which something may be missing. As long as there are any, what comes of others has no place in the order
     /// of all channels: what is missing may stand before it there, and comes after it here.
     doubtful: usize,
+    /// The last in that order of what was delivered.
+    newest: u64,
 }
 
 /// Whether what is delivered keeps its place in the order of all channels.
@@ -80,6 +82,13 @@ impl Begun {
             }),
         }
     }
+}
+
+/// Where publications go.
+struct Outlet<'a> {
+    node: &'a dyn Deliver,
+    orderly: Orderly,
+    newest: &'a mut u64,
 }
 
 /// Whether a channel is still wanted.
@@ -171,7 +180,7 @@ impl Listeners {
     /// A publication came.
     pub fn publication(&self, publication: Publication) -> Then {
         let (name, at) = (publication.draft.channel.clone(), publication.position);
-        self.change(&name, |channel, orderly| {
+        self.change(&name, |channel, mut outlet| {
             if let Mending::Until(newest) = &mut channel.mending {
                 *newest = Some(at);
                 return Then::Nothing;
@@ -183,7 +192,7 @@ impl Listeners {
                     Then::Mend(seen)
                 }
                 _ => {
-                    channel.deliver(&*self.node, Arc::new(publication), orderly);
+                    channel.deliver(Arc::new(publication), &mut outlet);
                     Then::Nothing
                 }
             }
@@ -202,12 +211,12 @@ impl Listeners {
 
     /// What was published after a position that [`Then::Mend`] gave.
     pub fn mended(&self, name: &ChannelName, history: History) -> Then {
-        self.change(name, |channel, orderly| {
+        self.change(name, |channel, mut outlet| {
             let Mending::Until(newest) = channel.mending else { return Then::Nothing };
             match history.past {
                 Past::Kept(publications) => {
                     for publication in publications {
-                        channel.deliver(&*self.node, publication, orderly);
+                        channel.deliver(publication, &mut outlet);
                     }
                 }
                 Past::Lost => {
@@ -253,12 +262,12 @@ impl Listeners {
     }
 
     /// Does something with a channel, if it is wanted.
-    fn change(&self, name: &str, act: impl FnOnce(&mut Channel, Orderly) -> Then) -> Then {
+    fn change(&self, name: &str, act: impl FnOnce(&mut Channel, Outlet<'_>) -> Then) -> Then {
         let state = &mut *self.lock();
         let Some(channel) = state.channels.get_mut(name) else { return Then::Nothing };
-        let orderly = if state.doubtful == 0 { Orderly::Yes } else { Orderly::No };
         let before = channel.is_doubtful();
-        let then = act(channel, orderly);
+        let orderly = if state.doubtful == 0 { Orderly::Yes } else { Orderly::No };
+        let then = act(channel, Outlet { node: &*self.node, orderly, newest: &mut state.newest });
         state.doubtful = state.doubtful + usize::from(channel.is_doubtful()) - usize::from(before);
         then
     }
@@ -269,13 +278,15 @@ impl Listeners {
 }
 
 impl Channel {
-    fn deliver(&mut self, node: &dyn Deliver, mut publication: Arc<Publication>, orderly: Orderly) {
-        let at = publication.position;
-        if orderly == Orderly::No {
+    fn deliver(&mut self, mut publication: Arc<Publication>, outlet: &mut Outlet<'_>) {
+        let (at, order) = (publication.position, publication.order);
+        // Behind what was mended, others may come that were published before it.
+        if outlet.orderly == Orderly::No || order <= *outlet.newest {
             Arc::make_mut(&mut publication).order = 0;
         }
+        *outlet.newest = order.max(*outlet.newest);
         self.seen = Some(at);
-        node.deliver(self.shards, Event::Publication(publication));
+        outlet.node.deliver(self.shards, Event::Publication(publication));
         self.wake(at);
     }
 
@@ -456,7 +467,13 @@ mod tests {
         at_other(28);
         listeners.remove(&name(), ShardId::new(0).unwrap(), || {});
         at_other(29);
-        assert_eq!(said(&heard), "2 3 21 22 23? 24? 25? 26? 4? 27 28? 29");
+        listeners.add(&name(), ShardId::new(0).unwrap(), || {});
+        listeners.opened("news");
+        listeners.publication(publication(1, 31));
+        at_other(30);
+        at_other(31);
+        at_other(32);
+        assert_eq!(said(&heard), "2 3 21 22 23? 24? 25? 26? 4? 27 28? 29 31 30? 31? 32");
     }
 
     #[test]

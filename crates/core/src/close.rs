@@ -63,7 +63,7 @@ reasons! {
     TOO_MANY_MESSAGES = 3013, "too many messages", Reconnect,
         "More messages per second than allowed (`client.messages_per_second`). Send less, or several commands in one message.";
     GONE = 3014, "no such session: open another", Reconnect,
-        "A WebSocket asked for a session (`/ws?session=…`) that has ended, or for frames of it that are no longer kept; or a Socket.IO client that comes back may not have all of what it had, or has come back to another node already. Open another and recover.";
+        "A WebSocket asked for a session (`/ws?session=…`) that has ended, or for frames of it that are no longer kept; or a Socket.IO client that comes back may not have all of what it had. Open another and recover.";
     ABSENT = 3015, "away too long", Reconnect,
         "Nothing carried the session for `session.linger`. Open another and recover.";
     INVALID_TOKEN = 3500, "invalid token", Stay,

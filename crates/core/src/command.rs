@@ -9,6 +9,11 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket(pub u64);
 
+impl Ticket {
+    /// For what a protocol asks by itself, on behalf of a client that has not: it does not count as the client's.
+    pub const OWN: Self = Self(u64::MAX);
+}
+
 /// What a client asks of the engine, whatever protocol it speaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {

@@ -32,6 +32,6 @@ pub use queue::FrameQueue;
 pub use refusal::{ErrorCode, Refusal};
 pub use seams::{
     Able, Arrival, Backend, Broker, BrokerError, Call, Closing, Cluster, Deliver, Encode, Event, Extent,
-    Frame, Health, Heartbeat, History, Link, Message, NOTE_BYTES_MAX, Order, Page, Past, Pending, Presence,
-    Protocol, Recipient, RequestId, Row, RowKey, Said, Step, Steps, Tell, Written,
+    Frame, Health, Heartbeat, History, Kept, Link, Message, NOTE_BYTES_MAX, Order, Page, Past, Pending,
+    Presence, Protocol, Recipient, RequestId, Row, RowKey, Said, Step, Steps, Tell, Written,
 };

@@ -348,9 +348,9 @@ pub trait Cluster: Send + Sync {
     /// the broker cannot be reached; those that arrive from one node keep their order.
     fn send(&self, to: Recipient, note: Bytes);
 
-    /// Keeps a row for `ttl_ms` from now, in place of what was kept under this key, unless the version of that is higher: then
+    /// Keeps a row for `ttl_ms` from now, in place of what was kept under this key, unless the version of that is as high: then
     /// this one comes too late, and nothing happens. If it fails, it may still be kept later.
-    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>>;
+    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<Kept, BrokerError>>;
 
     /// What is kept under this key.
     fn kept(&self, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>>;
@@ -364,6 +364,15 @@ pub const NOTE_BYTES_MAX: usize = 2 << 20;
 
 /// Names a row: 128 bits that nobody can guess.
 pub type RowKey = [u8; 16];
+
+/// What became of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// It is kept.
+    Now,
+    /// Another one is, which is as new or newer.
+    TooLate,
+}
 
 /// What is kept under a key.
 #[derive(Debug, Clone, PartialEq, Eq)]

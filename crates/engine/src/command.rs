@@ -29,7 +29,7 @@ impl Shard {
         match self.stage(key, ticket, &command) {
             Stage::Done(client, identity) => {
                 let carried_out = self
-                    .room_for(key, &command)
+                    .room_for(key, ticket, &command)
                     .and_then(|()| self.carry_out(key, ticket, client, identity, command));
                 if let Err(refusal) = carried_out {
                     self.refuse(key, ticket, refusal);
@@ -48,11 +48,11 @@ impl Shard {
     }
 
     /// Whether the client has not too much under way already. To take something back is always possible.
-    fn room_for(&self, key: SessionKey, command: &Command) -> Result<(), Refusal> {
+    fn room_for(&self, key: SessionKey, ticket: Ticket, command: &Command) -> Result<(), Refusal> {
         let limit = self.settings.get().in_flight;
         let mut state = self.state.borrow_mut();
         let in_flight = state.sessions.live(key).map_or(0, |session| session.in_flight as usize);
-        if in_flight < limit || matches!(command, Command::Unsubscribe { .. }) {
+        if in_flight < limit || ticket == Ticket::OWN || matches!(command, Command::Unsubscribe { .. }) {
             return Ok(());
         }
         let message = format_args!("{limit} commands are under way; wait for answers");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use duplex_core::{
     Action, Answer, BrokerError, ChannelName, CloseReason, EncodingId, ErrorCode, Event, Extent, History,
-    Identity, Member, Order, Page, Position, Recovered, Refusal, Stream, Tell, Ticket,
+    Identity, Member, Order, Page, Pending, Position, Recovered, Refusal, Stream, Tell, Ticket,
 };
 
 use crate::command::refusal;
@@ -91,23 +91,27 @@ impl Shard {
         let attendance = Attendance::Unreported;
         session.subscriptions.push(Subscription { channel, place: Place::Joining, attendance });
         session.streams.extend(stream.map(|stream| (channel, stream)));
+        if let Some(trail) = &session.trail {
+            trail.joins(name);
+        }
         self.node.gauges.subscriptions.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
 
     fn listen(self: &Rc<Self>, joining: Joining) {
-        let unsettling = {
-            let mut state = self.state.borrow_mut();
-            let trail = state.sessions.live(joining.key).and_then(|session| session.trail.as_ref());
-            trail.and_then(|trail| trail.unsettle())
-        };
-        match unsettling {
+        match self.unsettle(joining.key) {
             None => self.listen_settled(joining),
             Some(unsettling) => self.await_for(joining.key, unsettling, move |shard, done| match done {
                 Ok(()) => shard.listen_settled(joining),
                 Err(error) => shard.give_up(&joining, refusal("subscribe", &error)),
             }),
         }
+    }
+
+    /// What must be awaited before anything changes of which others do not know.
+    fn unsettle(&self, key: SessionKey) -> Option<Pending<Result<(), BrokerError>>> {
+        let mut state = self.state.borrow_mut();
+        state.sessions.live(key)?.trail.as_ref()?.unsettle()
     }
 
     /// Nobody relies on what its client was sent so far.
@@ -215,7 +219,13 @@ impl Shard {
 
     pub(crate) fn unsubscribe(self: &Rc<Self>, key: SessionKey, ticket: Ticket, channel: ChannelName) {
         self.leave(key, &channel);
-        self.answer(key, ticket, Answer::Unsubscribed { channel });
+        match self.unsettle(key) {
+            None => self.answer(key, ticket, Answer::Unsubscribed { channel }),
+            // If that fails, it is in the channel again if it comes back now: no harm that it could be told of.
+            Some(unsettling) => self.await_for(key, unsettling, move |shard, _| {
+                shard.answer(key, ticket, Answer::Unsubscribed { channel });
+            }),
+        }
     }
 
     fn leave(&self, key: SessionKey, name: &ChannelName) {
@@ -225,7 +235,7 @@ impl Shard {
         let Some(index) = session.subscriptions.iter().position(|s| s.channel == channel) else { return };
         let subscription = session.subscriptions.swap_remove(index);
         if let Some(trail) = &session.trail {
-            trail.left(channel);
+            trail.left(channel, name);
         }
         self.leave_channel(state, key, subscription);
     }

@@ -52,6 +52,8 @@ pub struct Record {
 #[derive(Debug, Default)]
 struct State {
     channels: Vec<Channel>,
+    /// Channels that the client joins for the first time, and is not in yet.
+    pending: Vec<ChannelName>,
     /// The newest publications sent, oldest first.
     steps: VecDeque<Step>,
     /// Whether these are all there were.
@@ -109,9 +111,12 @@ impl Trail {
         Self { state: RefCell::new(State { before, channels, ..State::default() }), keeper }
     }
 
-    /// The trail up to now, once it is known whose it is.
+    /// The trail up to now, if it is known whose it is, and the client joins nothing just now.
     pub fn record(&self) -> Option<Record> {
         let state = self.state.borrow();
+        if !state.pending.is_empty() {
+            return None;
+        }
         let (client, user) = state.whose.clone()?;
         let channels = state.channels.iter();
         Some(Record {
@@ -133,6 +138,7 @@ impl Trail {
         let channel = |(name, sent, membership)| Channel { key: NOT_YET, name, sent, membership };
         let state = State {
             channels: channels.into_iter().map(channel).collect(),
+            pending: Vec::new(),
             steps: steps.into_iter().map(|(channel, offset)| Step { channel, offset }).collect(),
             memory,
             before,
@@ -159,9 +165,12 @@ impl Trail {
     }
 
     /// Where a client stands in each of its channels that has seen `last`, or nothing, of what it was sent. `None` if the
-    /// trail does not reach back so far.
+    /// trail does not reach back so far, or the client has asked for more channels than these.
     pub fn positions(&self, last: Option<Position>) -> Option<Vec<(ChannelName, Position)>> {
         let state = self.state.borrow();
+        if !state.pending.is_empty() {
+            return None;
+        }
         let mut sent: Vec<Position> = state.channels.iter().map(|channel| channel.sent).collect();
         let seen = state.steps.iter().rev().find(|step| {
             let at = &mut sent[step.channel as usize];
@@ -191,14 +200,24 @@ impl Trail {
         self.keeper.as_ref()?.unsettle()
     }
 
+    /// The client will be subscribed to a channel.
+    pub(crate) fn joins(&self, name: &ChannelName) {
+        let state = &mut *self.state.borrow_mut();
+        let comes_back = state.channels.iter().any(|channel| channel.key == NOT_YET && channel.name == *name);
+        if !comes_back {
+            state.pending.push(name.clone());
+        }
+    }
+
     /// The client is subscribed to a channel and gets everything behind `position`.
     pub(crate) fn joined(&self, key: u32, name: &ChannelName, position: Position) {
         self.keeper.iter().for_each(|keeper| keeper.changed());
         let state = &mut *self.state.borrow_mut();
+        state.pending.retain(|pending| pending != name);
         // Whoever leaves and comes back often must not make it longer and longer.
         let again = state.channels.iter().position(|channel| {
-            let may_be = channel.key == NOT_YET || channel.membership == Membership::Left;
-            may_be && channel.name == *name && channel.sent == position
+            let is_same = channel.membership == Membership::Left && channel.sent == position;
+            channel.name == *name && (channel.key == NOT_YET || is_same)
         });
         let joined = Channel { key, name: name.clone(), sent: position, membership: Membership::Joined };
         match again {
@@ -208,10 +227,11 @@ impl Trail {
         }
     }
 
-    /// The client has unsubscribed from it.
-    pub(crate) fn left(&self, key: u32) {
+    /// The client has unsubscribed from it, or could not subscribe.
+    pub(crate) fn left(&self, key: u32, name: &ChannelName) {
         self.keeper.iter().for_each(|keeper| keeper.changed());
         let state = &mut *self.state.borrow_mut();
+        state.pending.retain(|pending| pending != name);
         if let Some(place) = state.place(key) {
             state.channels[place].membership = Membership::Left;
         }
@@ -317,7 +337,7 @@ mod tests {
     fn what_was_sent_after_a_trail_was_kept_leads_on_from_its_end() {
         let trail = trail(&[(1, 5), (2, 0), (3, 9)], &[(1, 6), (2, 1), (1, 7)]);
         trail.begin(ClientId::from_random([1; 16]), None);
-        trail.left(3);
+        trail.left(3, &name(3));
         let kept = Trail::kept(trail.record().unwrap()).unwrap();
         assert_eq!(kept.record(), trail.record());
         for last in [Some((1, 7)), Some((2, 1)), Some((1, 6)), None, Some((2, 2)), Some((3, 9))] {
@@ -367,15 +387,32 @@ mod tests {
     }
 
     #[test]
+    fn who_joins_a_channel_just_now_stands_nowhere_until_it_is_in() {
+        let trail = Trail::new(Some(position(1, 7)), vec![(name(1), position(1, 7))], None);
+        trail.begin(ClientId::from_random([1; 16]), None);
+        trail.joins(&name(1));
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@7"), "it comes back");
+        trail.joined(1, &name(1), position(1, 9));
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@9"), "nothing is recovered there");
+        trail.joins(&name(2));
+        trail.joins(&name(3));
+        trail.joined(2, &name(2), position(2, 5));
+        assert_eq!((stands(&trail, Some((1, 7))), trail.record()), (None, None));
+        trail.left(3, &name(3));
+        assert_eq!(stands(&trail, Some((1, 7))).as_deref(), Some("1@9 2@5"));
+        assert!(trail.record().is_some());
+    }
+
+    #[test]
     fn a_channel_that_was_left_is_not_come_back_to() {
         let trail = trail(&[(1, 0), (2, 0)], &[(1, 1), (2, 1)]);
-        trail.left(2);
+        trail.left(2, &name(2));
         assert_eq!(stands(&trail, Some((2, 1))).as_deref(), Some("1@1"));
         trail.joined(2, &name(2), position(2, 5));
         trail.sent(2, &[delivery(2, 6)]);
         assert_eq!(stands(&trail, Some((1, 1))).as_deref(), Some("1@1 2@5"));
         for _ in 0..2 * STEPS_MAX {
-            trail.left(2);
+            trail.left(2, &name(2));
             trail.joined(2, &name(2), position(2, 6));
         }
         assert_eq!(stands(&trail, Some((2, 6))).as_deref(), Some("1@1 2@6"));

@@ -9,7 +9,7 @@ pub struct Echo;
 
 impl Protocol for Echo {
     fn open(&mut self, steps: &mut Steps) {
-        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None, hello: None }));
+        steps.push_back(Step::Ask(Ticket::OWN, Command::Connect { token: None, hello: None }));
     }
 
     fn receive(&mut self, frame: Frame<'_>, steps: &mut Steps) {

@@ -49,7 +49,7 @@ impl EventSource {
         }
         for channel in channels {
             let since = self.since(&channel);
-            steps.push_back(Step::Ask(Ticket(0), Command::subscribe(channel, since)));
+            steps.push_back(Step::Ask(Ticket::OWN, Command::subscribe(channel, since)));
         }
         self.seen = None;
     }
@@ -59,7 +59,7 @@ impl Protocol for EventSource {
     fn open(&mut self, steps: &mut Steps) {
         let retry = Bytes::from(format!("retry: {RETRY_MS}\n\n"));
         steps.push_back(Step::Send(Message::Text(retry)));
-        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None, hello: None }));
+        steps.push_back(Step::Ask(Ticket::OWN, Command::Connect { token: None, hello: None }));
     }
 
     fn receive(&mut self, _: Frame<'_>, _: &mut Steps) {}
@@ -223,7 +223,7 @@ mod tests {
         let client = duplex_core::ClientId::from_random([0; 16]);
         let mut steps = Steps::new();
         let connected = Answer::Connected { client, user: None, expires_in_ms: None, join };
-        source.answer(Ticket(0), connected, &mut steps);
+        source.answer(Ticket::OWN, connected, &mut steps);
         let asked = steps.iter().map(|step| match step {
             Step::Ask(_, Command::Subscribe { channel, .. }) => &**channel,
             other => panic!("{other:?}"),

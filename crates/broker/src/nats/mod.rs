@@ -26,8 +26,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Extent, Health, History, NodeId, Pending,
-    Position, Recipient, Retention, Row, RowKey, ShardId,
+    Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Extent, Health, History, Kept, NodeId,
+    Pending, Position, Recipient, Retention, Row, RowKey, ShardId,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -214,7 +214,7 @@ impl Cluster for Nats {
         self.shared.send_note(to, note);
     }
 
-    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<Kept, BrokerError>> {
         self.shared.keep(key, row, ttl_ms)
     }
 

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use duplex_core::{BrokerError, Pending, Row, RowKey};
+use duplex_core::{BrokerError, Kept, Pending, Row, RowKey};
 use tokio::time::Instant;
 
 use super::connection::{Connection, Failure};
-use super::jetstream::{Kept, Stored};
+use super::jetstream::{self, Stored};
 use super::lanes::Driver;
 use super::streams::Plan;
 use super::{AGAIN, Answer, Shared, ready};
 
 pub(super) enum Job {
-    Keep { row: Row, ttl_ms: u64, answer: Answer<()> },
-    Kept(Answer<Option<Row>>),
+    Keep { row: Row, ttl_ms: u64, answer: Answer<Kept> },
+    Read(Answer<Option<Row>>),
 }
 
 impl Shared {
-    pub fn keep(self: &Arc<Self>, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+    pub fn keep(self: &Arc<Self>, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<Kept, BrokerError>> {
         match self.call() {
             Ok((answer, answered)) => {
                 self.enter_row(key, Job::Keep { row, ttl_ms, answer });
@@ -31,7 +31,7 @@ impl Shared {
     pub fn kept(self: &Arc<Self>, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>> {
         match self.call() {
             Ok((answer, answered)) => {
-                self.enter_row(key, Job::Kept(answer));
+                self.enter_row(key, Job::Read(answer));
                 answered
             }
             Err(error) => ready(Err(error)),
@@ -52,7 +52,7 @@ impl Shared {
                         let stored = self.store_row(key, &row, ttl_ms, answer.deadline).await;
                         answer.give(stored.map_err(BrokerError::from));
                     }
-                    Job::Kept(answer) => {
+                    Job::Read(answer) => {
                         let read = self.read_row(key, answer.deadline).await;
                         answer.give(read.map_err(Failure::of_reading));
                     }
@@ -61,7 +61,13 @@ impl Shared {
         }
     }
 
-    async fn store_row(&self, key: RowKey, row: &Row, ttl_ms: u64, deadline: Instant) -> Result<(), Failure> {
+    async fn store_row(
+        &self,
+        key: RowKey,
+        row: &Row,
+        ttl_ms: u64,
+        deadline: Instant,
+    ) -> Result<Kept, Failure> {
         let plan = Plan::rows(&self.subjects, self.storage, ttl_ms);
         let head = format!("1{ttl_ms} {} ", row.version);
         let written = Bytes::from([head.as_bytes(), &row.content].concat());
@@ -69,13 +75,13 @@ impl Shared {
             let connection = self.connection().ok_or(Failure::Nobody)?;
             self.streams.ensure(&connection, &plan, deadline).await?;
             let last = self.last_row(&connection, key, deadline).await?;
-            if last.as_ref().is_some_and(|last| last.row.version > row.version) {
-                return Ok(());
+            if last.as_ref().is_some_and(|last| last.row.version >= row.version) {
+                return Ok(Kept::TooLate);
             }
             let expected = last.map_or(0, |last| last.sequence);
             let subject = self.subjects.row(key);
             match connection.store(subject, Some(expected), written.clone(), deadline).await {
-                Ok(Stored::At(_)) => return Ok(()),
+                Ok(Stored::At(_)) => return Ok(Kept::Now),
                 Ok(Stored::Conflict) if Instant::now() < deadline => {}
                 Err(Failure::Nobody) if Instant::now() + AGAIN < deadline => {
                     self.streams.forget(&plan.name);
@@ -114,7 +120,7 @@ struct Last {
 }
 
 impl Last {
-    fn read(Kept { sequence, payload, stored_ms }: Kept) -> Option<Self> {
+    fn read(jetstream::Kept { sequence, payload, stored_ms }: jetstream::Kept) -> Option<Self> {
         let mut spaces =
             payload.iter().enumerate().filter(|(_, byte)| **byte == b' ').map(|(place, _)| place);
         let (first, second) = (spaces.next()?, spaces.next()?);

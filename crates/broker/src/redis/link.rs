@@ -12,8 +12,9 @@ use redis::{Cmd, PushInfo, PushKind, RedisError, RedisResult, Value};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{interval, sleep, timeout};
 
+use super::keys::Keys;
 use super::target::{ANSWER, Connection, RedisTarget};
-use super::{Call, Shared, Wire, Work, all_scripts};
+use super::{Call, ORDER, Shared, Wire, Work, all_scripts};
 use crate::envelope::read_draft;
 use crate::listeners::Then;
 
@@ -85,7 +86,10 @@ impl Pause {
 async fn carry_calls(shared: &Weak<Shared>, target: &RedisTarget, mut calls: mpsc::Receiver<Call>) {
     let mut pause = Pause::START;
     loop {
-        let connecting = timeout(ANSWER, connect(target));
+        let Some(strong) = shared.upgrade() else { return };
+        let keys = strong.keys.clone();
+        drop(strong);
+        let connecting = timeout(ANSWER, connect(target, &keys));
         let connected = tokio::select! {
             connected = connecting => connected,
             () = refuse(&mut calls) => return,
@@ -128,10 +132,15 @@ async fn refuse(calls: &mut mpsc::Receiver<Call>) {
 }
 
 /// With the scripts in Redis' cache, calls keep their order.
-async fn connect(target: &RedisTarget) -> RedisResult<Connection> {
+async fn connect(target: &RedisTarget, keys: &Keys) -> RedisResult<Connection> {
     let mut connection = target.connect(None::<fn(PushInfo) -> Result<(), ()>>).await?;
     for script in all_scripts() {
         script.load_async(&mut connection).await?;
+    }
+    if let Connection::Single(_) = connection {
+        // A Redis that takes no writes now gives out no order either.
+        let put_forward = ORDER.key(keys.order()).invoke_async::<i64>(&mut connection).await;
+        drop(put_forward.inspect_err(|error| tracing::debug!(%error, "the order was not put forward")));
     }
     Ok(connection)
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use duplex_core::{
-    Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Epoch, Extent, Health, History,
+    Broker, BrokerError, ChannelName, Cluster, Deliver, Draft, Epoch, Extent, Health, History, Kept,
     NOTE_BYTES_MAX, NodeId, Order, Page, Past, Pending, Position, Publication, Recipient, Retention, Row,
     RowKey, ShardId,
 };
@@ -58,6 +58,7 @@ scripts! {
     PRESENT = "scripts/present.lua";
     BEAT = "scripts/beat.lua";
     KEEP = "scripts/keep.lua";
+    ORDER = "scripts/order.lua";
 }
 
 /// The broker of nodes that share a Redis.
@@ -329,12 +330,12 @@ impl Cluster for Redis {
         drop(self.shared.command(publish));
     }
 
-    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<(), BrokerError>> {
+    fn keep(&self, key: RowKey, row: Row, ttl_ms: u64) -> Pending<Result<Kept, BrokerError>> {
         let key = self.shared.keys.row(key);
         let mut keep = KEEP.prepare_invoke();
         keep.key(&key).arg(format!("{:016x}", row.version)).arg(&*row.content).arg(ttl_ms.max(1));
         let called = self.shared.script(&key, keep);
-        Box::pin(async move { called.await.map(drop) })
+        Box::pin(async move { Ok(if read(called.await?)? { Kept::Now } else { Kept::TooLate }) })
     }
 
     fn kept(&self, key: RowKey) -> Pending<Result<Option<Row>, BrokerError>> {

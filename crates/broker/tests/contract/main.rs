@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use duplex_core::{
     Attendance, Broker, BrokerError, Change, ChannelName, ClientId, Cluster, Deliver, Draft, Event,
-    EventName, Extent, IdempotencyKey, Json, Member, NodeId, Order, Page, Past, Payload, Position, Presence,
-    Retention, Row, ShardId, ShardSet, Tags, Tell, UserId,
+    EventName, Extent, IdempotencyKey, Json, Kept, Member, NodeId, Order, Page, Past, Payload, Position,
+    Presence, Retention, Row, ShardId, ShardSet, Tags, Tell, UserId,
 };
 
 /// Remembers what the node would have got.

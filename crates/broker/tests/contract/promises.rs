@@ -236,11 +236,13 @@ pub async fn rows(one: &impl Cluster, other: &impl Cluster) {
     let key = [7; 16];
     let row = |version, content: &'static [u8]| Row { version, content: Bytes::from_static(content) };
     assert_eq!(other.kept(key).await, Ok(None));
-    one.keep(key, row(9, b"\x00a row"), 60_000).await.unwrap();
+    assert_eq!(one.keep(key, row(9, b"\x00a row"), 60_000).await, Ok(Kept::Now));
     assert_eq!(other.kept(key).await, Ok(Some(row(9, b"\x00a row"))));
-    other.keep(key, row(10, b""), 60_000).await.unwrap();
-    one.keep(key, row(9, b"too late"), 60_000).await.unwrap();
+    assert_eq!(other.keep(key, row(10, b""), 60_000).await, Ok(Kept::Now));
+    for late in [9, 10] {
+        assert_eq!(one.keep(key, row(late, b"too late"), 60_000).await, Ok(Kept::TooLate));
+    }
     assert_eq!(one.kept(key).await, Ok(Some(row(10, b""))));
-    one.keep(key, row(u64::MAX, b"soon gone"), 1).await.unwrap();
+    assert_eq!(one.keep(key, row(u64::MAX, b"soon gone"), 1).await, Ok(Kept::Now));
     at_last(async || (other.kept(key).await == Ok(None)).then_some(())).await;
 }

@@ -26,20 +26,20 @@ pub(crate) enum Id {
 
 impl Id {
     pub fn ticket(self) -> Ticket {
-        Ticket(match self {
-            Self::None => 0,
-            Self::Opening => u64::MAX,
-            Self::Given(id) => id,
-        })
+        match self {
+            Self::None => Ticket(0),
+            Self::Opening => Ticket::OWN,
+            Self::Given(id) => Ticket(id),
+        }
     }
 }
 
 impl From<Ticket> for Id {
     fn from(ticket: Ticket) -> Self {
-        match ticket.0 {
-            0 => Self::None,
-            u64::MAX => Self::Opening,
-            id => Self::Given(id),
+        match ticket {
+            Ticket(0) => Self::None,
+            Ticket::OWN => Self::Opening,
+            Ticket(id) => Self::Given(id),
         }
     }
 }

@@ -17,8 +17,6 @@ use crate::publication::write_json;
 use crate::requests::Requests;
 use crate::verb::{self, Problem, body, full};
 
-/// What the client did not ask for itself: to be connected, and to be subscribed.
-const OWN: Ticket = Ticket(0);
 /// Longest a client may go without a ping, ms: its default patience is twice as long.
 const SILENCE_MAX_MS: u32 = 15_000;
 /// Streams that a client has open, in both directions, at most.
@@ -151,7 +149,7 @@ impl Hub {
             Ok(format) => {
                 self.stage = Stage::Connecting(format);
                 steps.push_back(Step::Encode((self.introduction.encodings)(format).events));
-                steps.push_back(Step::Ask(OWN, Command::Connect { token: None, hello: None }));
+                steps.push_back(Step::Ask(Ticket::OWN, Command::Connect { token: None, hello: None }));
             }
             Err(error) => steps.push_back(Step::Close(&CloseReason::BAD_REQUEST, error)),
         }
@@ -164,7 +162,9 @@ impl Hub {
         channels.extend(join);
         channels.sort_unstable();
         channels.dedup();
-        steps.extend(channels.into_iter().map(|channel| Step::Ask(OWN, Command::subscribe(channel, None))));
+        steps.extend(
+            channels.into_iter().map(|channel| Step::Ask(Ticket::OWN, Command::subscribe(channel, None))),
+        );
     }
 
     fn ask(&mut self, target: Box<str>, reply: Reply, command: Command, steps: &mut Steps) {
@@ -498,7 +498,7 @@ impl Protocol for Hub {
         }
         let own = || Asked { ticket, target: "$subscribe".into(), reply: Reply::OnError };
         // The answer to a call that was cancelled is nobody's.
-        let Some(asked) = asked.or_else(|| (ticket == OWN).then(own)) else { return };
+        let Some(asked) = asked.or_else(|| (ticket == Ticket::OWN).then(own)) else { return };
         match (answer, &asked.reply) {
             (answer, Reply::Upload(number)) => {
                 self.upload(|upload| upload.number == *number, |upload| upload.answered(answer), steps);

@@ -45,7 +45,7 @@ pub struct Quiet;
 
 impl Protocol for Quiet {
     fn open(&mut self, steps: &mut Steps) {
-        steps.push_back(Step::Ask(Ticket(0), Command::Connect { token: None, hello: None }));
+        steps.push_back(Step::Ask(Ticket::OWN, Command::Connect { token: None, hello: None }));
     }
 
     fn receive(&mut self, _: Frame<'_>, _: &mut Steps) {}

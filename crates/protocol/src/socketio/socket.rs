@@ -16,9 +16,6 @@ use crate::publication::write_json;
 use crate::requests::Requests;
 use crate::verb::{self, Problem, body, full};
 
-/// What the socket asks for by itself: to be connected, and to be subscribed.
-const OWN: Ticket = Ticket(0);
-
 /// What a client brings along when it connects to a namespace.
 #[derive(Debug)]
 pub struct Introduction {
@@ -333,7 +330,7 @@ impl Socket {
             }
             let awaited = channels.len();
             for (channel, since) in channels {
-                steps.push_back(Step::Ask(OWN, Command::subscribe(channel, since)));
+                steps.push_back(Step::Ask(Ticket::OWN, Command::subscribe(channel, since)));
             }
             self.stage = Stage::Returning(Box::new(Greeting { client, pid, awaited }));
             return self.greet_if_back(steps);
@@ -343,7 +340,7 @@ impl Socket {
         channels.sort_unstable();
         channels.dedup();
         for channel in channels {
-            steps.push_back(Step::Ask(OWN, Command::subscribe(channel, None)));
+            steps.push_back(Step::Ask(Ticket::OWN, Command::subscribe(channel, None)));
         }
     }
 
@@ -388,6 +385,10 @@ impl Socket {
                 greeting.awaited = greeting.awaited.saturating_sub(1);
             }
             Answer::Subscribed { recovered: Recovered::All, .. } => {}
+            Answer::Refused(Refusal { code: ErrorCode::NotAvailable | ErrorCode::Timeout, .. }) => {
+                let detail = "a channel cannot be read now".to_owned();
+                return steps.push_back(Step::Close(&CloseReason::TRY_LATER, detail));
+            }
             _ => {
                 let detail = "a channel could not be recovered".to_owned();
                 return steps.push_back(Step::Close(&CloseReason::GONE, detail));
@@ -405,7 +406,7 @@ impl Protocol for Socket {
     fn open(&mut self, steps: &mut Steps) {
         if let Stage::Connecting(introduction) = &mut self.stage {
             let (token, hello) = (introduction.token.take(), introduction.hello.take());
-            steps.push_back(Step::Ask(OWN, Command::Connect { token, hello }));
+            steps.push_back(Step::Ask(Ticket::OWN, Command::Connect { token, hello }));
         }
     }
 
@@ -424,7 +425,7 @@ impl Protocol for Socket {
         if let Answer::Connected { client, user, join, .. } = answer {
             return self.connected(client, user.as_ref(), join, steps);
         }
-        if ticket == OWN && matches!(self.stage, Stage::Returning(_)) {
+        if ticket == Ticket::OWN && matches!(self.stage, Stage::Returning(_)) {
             return self.back_in(&answer, steps);
         }
         if let Answer::Told { events } = answer {

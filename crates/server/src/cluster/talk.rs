@@ -271,7 +271,7 @@ fn take(
         Note::TookOver { client } => {
             if let Some(client) = ClientId::parse(&client) {
                 // A shard that has too much to do finds out by its heartbeat.
-                let _ = station.node.close(&Whom::Client(client), &CloseReason::GONE);
+                let _ = station.node.close(&Whom::Client(client), &CloseReason::NO_PONG);
             }
         }
     }

@@ -189,8 +189,10 @@ impl Namespaces {
     pub fn over(&self, site: &Site, then: Then) {
         for Open { key, pid, .. } in self.open.take() {
             match (pid, then) {
-                (Some(pid), Then::Forget) => site.recoveries.remove(&pid),
-                (Some(pid), Then::Await) => site.recoveries.left(pid, site.live().socketio.recovery_ttl),
+                (Some(pid), Then::Forget) => site.recoveries.refuse(&pid, self),
+                (Some(pid), Then::Await) => {
+                    site.recoveries.left(pid, self, site.live().socketio.recovery_ttl);
+                }
                 (None, _) => {}
             }
             site.shard.ended(key);
@@ -203,7 +205,7 @@ impl Namespaces {
         if let Some(place) = open.iter().position(|open| open.number == number) {
             let Open { key, pid, .. } = open.swap_remove(place);
             site.shard.ended(key);
-            pid.inspect(|pid| site.recoveries.remove(pid));
+            pid.inspect(|pid| site.recoveries.refuse(pid, self));
         }
         self.sockets.borrow_mut().left(socketio::Lane(number));
     }
@@ -312,13 +314,14 @@ impl Namespaces {
                 let (connection, pid) = (Rc::clone(connection), Pid::parse(&pid));
                 tokio::task::spawn_local(async move {
                     let recalled = match pid {
-                        Some(pid) => connection
-                            .site
-                            .recall(pid.secret, &namespace, last)
-                            .await
-                            .map(|client| (pid, client)),
-                        None => None,
+                        Some(pid) => connection.site.recall(pid.secret, &namespace, last).await,
+                        None => Ok(None),
                     };
+                    let Ok(recalled) = recalled else {
+                        let detail = "what the client comes back for cannot be read now";
+                        return connection.close(&CloseReason::TRY_LATER, detail);
+                    };
+                    let recalled = pid.zip(recalled);
                     if let Some(namespaces) = &connection.namespaces {
                         namespaces.begin(&connection, (lane, namespace), introduction, (last, recalled));
                     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use duplex_rigs::{Nats, Nodes, Redis};
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ fn nodes(url: &str, history: &str) -> Nodes {
     nodes_with(url, 2, history, &[("DUPLEX_SOCKETIO__RECOVERY", "true")])
 }
 
+/// How soon a client is kept, most often.
+const KEPT_WITHIN: Duration = Duration::from_millis(250);
+
 /// What was sent in each room.
 type Heard = BTreeMap<String, Vec<u64>>;
 
@@ -29,6 +33,8 @@ struct Guest {
     sid: String,
     /// Room, number and offset of each event, in order.
     events: Vec<(String, u64, String)>,
+    /// How many of them came while it was connected, or before.
+    heard: usize,
 }
 
 impl Guest {
@@ -49,7 +55,7 @@ impl Guest {
             }
         };
         let read = |key: &str| greeting[key].as_str().unwrap_or_else(|| panic!("{greeting}")).to_owned();
-        Self { pid: read("pid"), sid: read("sid"), io, events }
+        Self { pid: read("pid"), sid: read("sid"), io, heard: events.len(), events }
     }
 
     fn hear(mut self, rooms: &[&str]) -> Self {
@@ -58,10 +64,13 @@ impl Guest {
     }
 
     fn listen(&mut self, count: usize) {
-        for _ in 0..count {
-            let text = self.io.text();
-            self.events.push(event(&text));
+        while self.events.len() < self.heard + count {
+            match self.io.text() {
+                ping if ping == "2" => self.io.send("3"),
+                text => self.events.push(event(&text)),
+            }
         }
+        self.heard += count;
     }
 
     /// Comes back to a node as if it had seen so many of its events.
@@ -94,7 +103,9 @@ impl Guest {
 
 /// `42["message",{"room":…,"number":…},"offset"]`
 fn event(text: &str) -> (String, u64, String) {
-    let arguments: Value = serde_json::from_str(text.strip_prefix("42").expect("an event")).expect("JSON");
+    let arguments: Value =
+        serde_json::from_str(text.strip_prefix("42").unwrap_or_else(|| panic!("no event: {text}")))
+            .expect("JSON");
     let told = &arguments[1];
     let room = ROOMS[usize::try_from(told.as_u64().expect("a number") % 3).expect("there are few")];
     (room.to_owned(), told.as_u64().expect("a number"), arguments[2].as_str().expect("an offset").to_owned())
@@ -237,6 +248,8 @@ fn on_nats_it_is_known_where_a_client_stood_in_rooms_where_nothing_was_said() {
             || "whoever comes now is known at the other node".to_owned(),
             || {
                 let other = Guest::new(addresses[0]).hear(&["b"]);
+                // It is kept a moment later.
+                std::thread::sleep(KEPT_WITHIN);
                 other.back(addresses[1], 0).pid == other.pid
             },
         );
@@ -269,4 +282,59 @@ fn whoever_was_sent_away_by_a_node_that_stops_gets_the_rest_at_another() {
     for (seen, guest) in guests.iter().enumerate() {
         guest.back(addresses[1], seen).has_recovered(guest, seen);
     }
+}
+
+#[test]
+fn while_the_order_of_all_rooms_is_not_known_nothing_comes_twice() {
+    let redis = Redis::start();
+    let mut nodes = nodes(&redis.url(), "100");
+    let addresses = nodes.addresses();
+    let mut guests: Vec<Guest> = (0..10).map(|_| Guest::new(addresses[0]).hear(&ROOMS)).collect();
+    settled(&redis, guests.len());
+    tell(&addresses, 0..6);
+    redis.cli(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    tell(&addresses, 6..9);
+    guests.iter_mut().for_each(|guest| guest.listen(9));
+    nodes.node(0).program().kill9();
+    for (seen, guest) in guests.iter().enumerate() {
+        let back = guest.back(addresses[1], seen);
+        match back.pid == guest.pid {
+            true => back.has_recovered(guest, seen),
+            false => back.is_new(),
+        }
+    }
+}
+
+#[test]
+fn many_rooms_and_such_without_recovery_do_not_keep_it_from_coming_back_again_and_again() {
+    let redis = Redis::start();
+    let settings = [("DUPLEX_SOCKETIO__RECOVERY", "true"), ("DUPLEX_NAMESPACE__OFF__RECOVERY", "off")];
+    let mut nodes = nodes_with(&redis.url(), 2, "100", &settings);
+    let addresses = nodes.addresses();
+    let others: Vec<String> = (0..100).map(|number| format!("r{number}")).collect();
+    let others: Vec<&str> = others.iter().map(String::as_str).chain(["off:x"]).collect();
+    let mut guest = Guest::new(addresses[0]).hear(&others).hear(&ROOMS);
+    settled(&redis, 1);
+    for round in 0..4 {
+        assert_eq!(try_publish(addresses[0], "off:x", 3).status, 200);
+        tell(&addresses, 3 * round..3 * round + 3);
+        guest.listen(4);
+        assert_eq!(try_publish(addresses[1], "off:x", 6).status, 200);
+        guest.listen(1);
+        let back = guest.back(addresses[(round as usize + 1) % 2], 4);
+        assert_eq!(back.pid, guest.pid, "round {round}");
+        back.is_new();
+        guest = back;
+        settled(&redis, 1);
+    }
+    let mut guest = Guest::new(addresses[0]).hear(&["a", "off:x"]);
+    settled(&redis, 2);
+    for channel in ["off:x", "off:x", "a"] {
+        assert_eq!(try_publish(addresses[1], channel, 9).status, 200);
+    }
+    guest.listen(3);
+    nodes.node(0).program().kill9();
+    let back = guest.back(addresses[1], 3);
+    assert_eq!(back.pid, guest.pid);
+    back.is_new();
 }

@@ -21,10 +21,13 @@ end
 offset = offset + 1
 local order = 0
 if KEYS[4] then
-  -- By the clock, and never the same twice: neither a failover that lost the last of it nor an evicted key leads back.
-  local now = redis.call('TIME')
-  order = math.max(tonumber(redis.call('GET', KEYS[4]) or 0) + 1, now[1] * 1000000 + now[2])
-  redis.call('SET', KEYS[4], string.format('%d', order))
+  order = redis.call('INCR', KEYS[4])
+  -- Whoever connects puts it forward to the time in microseconds; so little means that it was lost.
+  if order < 1000000000000000 then
+    local now = redis.call('TIME')
+    order = now[1] * 1000000 + now[2]
+    redis.call('SET', KEYS[4], string.format('%d', order))
+  end
 end
 if keep > 0 then
   redis.call('XADD', KEYS[2], 'MAXLEN', keep, string.format('%d-0', offset), 'd', ARGV[2], 'n', string.format('%d', order))

@@ -13,7 +13,10 @@ use std::rc::{Rc, Weak};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use duplex_core::{ChannelName, ClientId, Cluster, Extent, Past, Position, ShardId, UserId};
+use bytes::Bytes;
+use duplex_core::{
+    ChannelName, ClientId, Cluster, Extent, Health, Kept, Past, Position, Row, ShardId, UserId,
+};
 use duplex_engine::{Keeper, Settled, Trail};
 use duplex_protocol::socketio::{Namespace, Seen};
 use tokio::time::Instant;
@@ -22,6 +25,7 @@ use self::row::{Changes, Keeping};
 use super::Site;
 use super::engineio::Connection;
 use super::session::{Secret, SessionToken};
+use super::socketio::Namespaces;
 use crate::drain::Unfinished;
 
 /// Clients of a shard that may come back; beyond it, who has been away longest is forgotten.
@@ -49,8 +53,12 @@ struct State {
     known: HashMap<Secret, Known>,
     /// Those whose connection is gone, in the order in which they are forgotten.
     away: VecDeque<(Instant, Secret)>,
-    /// When all rows are written again.
-    rewrite: Instant,
+    /// Rows that are written again, when nothing has changed.
+    rewrites: VecDeque<Secret>,
+    /// When all of them are.
+    rewrite_at: Instant,
+    /// Whether the broker could be reached when it was looked at last.
+    health: Health,
 }
 
 struct Known {
@@ -69,9 +77,13 @@ pub(super) struct Recalled {
     pub user: Option<UserId>,
     /// Its channels, and where it stands in each.
     pub stands: Vec<(ChannelName, Position)>,
-    /// The newest version of its row.
+    /// The version of its row.
     version: u64,
 }
+
+/// What is kept of clients cannot be read now.
+#[derive(Debug)]
+pub(super) struct Unavailable;
 
 /// A client that is known here.
 struct Found {
@@ -87,13 +99,24 @@ impl Recoveries {
         whereabouts: Whereabouts,
         rows: Option<(Arc<dyn Cluster>, Unfinished)>,
     ) -> Self {
-        let rewrite = Instant::now() + row::TTL / 2;
-        let state = State { known: HashMap::default(), away: VecDeque::default(), rewrite };
+        let state = State {
+            known: HashMap::default(),
+            away: VecDeque::default(),
+            rewrites: VecDeque::default(),
+            rewrite_at: Instant::now() + row::TTL / 2,
+            health: Health::Reachable,
+        };
         Self { shard, whereabouts, rows, changes: Rc::default(), state: RefCell::new(state) }
     }
 
-    /// It may not come back any more.
-    pub fn remove(&self, secret: &Secret) {
+    /// The client of these namespaces may not come back any more.
+    pub fn refuse(&self, secret: &Secret, namespaces: &Namespaces) {
+        if self.state.borrow().known.get(secret).is_some_and(|known| known.is_of(namespaces)) {
+            self.remove(secret);
+        }
+    }
+
+    fn remove(&self, secret: &Secret) {
         let known = self.state.borrow_mut().known.remove(secret);
         if let Some(Known { keeping: Some(keeping), .. }) = known {
             keeping.erase();
@@ -115,16 +138,15 @@ impl Recoveries {
         }
     }
 
-    /// Its connection is gone: it may come back for so long.
-    pub fn left(&self, secret: Secret, ttl: Duration) {
+    /// The connection of these namespaces is gone: their client may come back for so long.
+    pub fn left(&self, secret: Secret, namespaces: &Namespaces, ttl: Duration) {
         let until = Instant::now() + ttl;
         let oldest = {
             let state = &mut *self.state.borrow_mut();
-            let Some(known) = state.known.get_mut(&secret) else { return };
+            let known = state.known.get_mut(&secret).filter(|known| known.is_of(namespaces));
+            let Some(known) = known else { return };
             known.until = Some(until);
-            if let (Some(keeping), Some(record)) = (&known.keeping, known.trail.record()) {
-                keeping.write(&record, known.namespace.name(), ttl);
-            }
+            known.write_last(ttl);
             state.away.push_back((until, secret));
             if state.away.len() > AWAY_MAX { state.away.pop_front() } else { None }
         };
@@ -137,34 +159,45 @@ impl Recoveries {
         while let Some((until, secret)) = next() {
             self.forget(until, &secret);
         }
-        self.write_rows(site);
+        let Some((cluster, _)) = &self.rows else { return };
+        let changed = self.changes.borrow().len().min(ROWS_AT_ONCE);
+        for _ in 0..changed {
+            let secret = self.changes.borrow_mut().pop_front();
+            secret.inspect(|secret| self.write_row(site, secret, now));
+        }
+        for _ in changed..ROWS_AT_ONCE {
+            let Some(secret) = self.state.borrow_mut().rewrites.pop_front() else { break };
+            self.write_row(site, &secret, now);
+        }
         let state = &mut *self.state.borrow_mut();
-        if state.rewrite <= now {
-            state.rewrite = now + row::TTL / 2;
-            let there = state.known.values().filter(|known| known.until.is_none());
-            there.filter_map(|known| known.keeping.as_ref()).for_each(|keeping| keeping.changed());
+        // What was written last may be lost with the broker that was there before.
+        let is_back = state.health == Health::Unreachable && cluster.health() == Health::Reachable;
+        state.health = cluster.health();
+        if is_back || state.rewrite_at <= now {
+            state.rewrite_at = now + row::TTL / 2;
+            state.rewrites = state.known.keys().copied().collect();
         }
     }
 
-    /// Writes some of the rows that have changed, of clients from whom on everything comes in order.
-    fn write_rows(&self, site: &Site) {
-        let count = self.changes.borrow().len().min(ROWS_AT_ONCE);
-        for _ in 0..count {
-            let Some(secret) = self.changes.borrow_mut().pop_front() else { return };
-            let state = self.state.borrow();
-            let Some(Known { trail, keeping: Some(keeping), namespace, connection, .. }) =
-                state.known.get(&secret)
-            else {
-                continue;
-            };
-            keeping.seen_to();
-            let key =
-                connection.upgrade().and_then(|connection| connection.namespaces.as_ref()?.key_of(&secret));
-            match (key.map(|key| site.shard.settled(key)), trail.record()) {
-                (Some(Settled::Yes), Some(record)) => keeping.write(&record, namespace.name(), row::TTL),
-                (Some(Settled::NotYet), _) | (Some(Settled::Yes), None) => keeping.changed(),
-                (Some(Settled::Never) | None, _) => {}
+    /// Writes the row of a client that is sent everything in order from here on.
+    fn write_row(&self, site: &Site, secret: &Secret, now: Instant) {
+        let state = self.state.borrow();
+        let Some(known) = state.known.get(secret) else { return };
+        let Some(keeping) = &known.keeping else { return };
+        keeping.seen_to();
+        if let Some(until) = known.until {
+            return known.write_last(until - now);
+        }
+        let connection = known.connection.upgrade();
+        let key = connection.and_then(|connection| connection.namespaces.as_ref()?.key_of(secret));
+        match (key.map(|key| site.shard.settled(key)), known.trail.record()) {
+            (Some(Settled::Yes), Some(record)) => {
+                keeping.write(&record, known.namespace.name(), row::TTL);
             }
+            (Some(Settled::NotYet), _) | (Some(Settled::Yes), None) => keeping.changed(),
+            (Some(Settled::Never), _) => keeping.erase(),
+            // Its session begins.
+            (None, _) => {}
         }
     }
 
@@ -198,6 +231,26 @@ impl Recoveries {
     }
 }
 
+impl Known {
+    /// Whether it is of this connection, and has not come back by another one.
+    fn is_of(&self, namespaces: &Namespaces) -> bool {
+        let connection = self.connection.upgrade();
+        connection.is_none_or(|connection| {
+            connection.namespaces.as_deref().is_some_and(|own| std::ptr::eq(own, namespaces))
+        })
+    }
+
+    /// Writes what was known when it left.
+    fn write_last(&self, ttl: Duration) {
+        let Some(keeping) = &self.keeping else { return };
+        match self.trail.record() {
+            Some(record) => keeping.write(&record, self.namespace.name(), ttl),
+            // It has asked for more than that is.
+            None => keeping.erase(),
+        }
+    }
+}
+
 impl Site {
     /// Who comes back by this secret, and where it stands in its channels, if it can get everything that it missed.
     pub(super) async fn recall(
@@ -205,31 +258,58 @@ impl Site {
         secret: Secret,
         namespace: &Namespace,
         last: Option<Seen>,
-    ) -> Option<Recalled> {
+    ) -> Result<Option<Recalled>, Unavailable> {
         let row = match &self.carrier.cluster {
-            Some(cluster) => cluster.kept(secret).await.ok()?,
+            Some(cluster) => cluster.kept(secret).await.map_err(|_| Unavailable)?,
             None => None,
         };
         let found = self.find_client(secret, namespace, last).await;
-        let recalled = match (found, row) {
+        let (recalled, row) = match (found, row) {
             (Some(Found { recalled, version }), row) if row.as_ref().is_none_or(|r| r.version <= version) => {
-                recalled?
+                (recalled, Bytes::new())
             }
-            (_, Some(row)) => {
-                let trail = Trail::kept(row::read(&row.content, namespace.name())?)?;
-                let (client, user) = trail.whose()?;
-                let stands = self.stands(&trail, last).await?;
-                self.talk.took_over(client);
-                Recalled { client, user, stands, version: row.version }
-            }
-            (_, None) => return None,
+            (_, Some(row)) => (self.read_row(&row, namespace, last).await?, row.content),
+            (_, None) => (None, Bytes::new()),
         };
+        let Some(recalled) = recalled else { return Ok(None) };
         for (channel, position) in &recalled.stands {
-            if self.recovers(channel) && !self.keeps_all_after(channel, *position).await {
-                return None;
+            if self.recovers(channel) && !self.keeps_all_after(channel, *position).await? {
+                return Ok(None);
             }
         }
-        Some(recalled)
+        self.claim(secret, recalled, row).await
+    }
+
+    /// What a row says of a client that comes back.
+    async fn read_row(
+        &self,
+        row: &Row,
+        namespace: &Namespace,
+        last: Option<Seen>,
+    ) -> Result<Option<Recalled>, Unavailable> {
+        let trail = row::read(&row.content, namespace.name()).and_then(Trail::kept);
+        let Some(trail) = trail else { return Ok(None) };
+        let stands = self.stands(&trail, last).await?;
+        let recalled = trail.whose().zip(stands);
+        let version = row.version;
+        Ok(recalled.map(|((client, user), stands)| Recalled { client, user, stands, version }))
+    }
+
+    /// Takes a client over, of whom `row` is kept meanwhile: of several nodes that try, one has it.
+    async fn claim(
+        &self,
+        secret: Secret,
+        recalled: Recalled,
+        row: Bytes,
+    ) -> Result<Option<Recalled>, Unavailable> {
+        let Some(cluster) = &self.carrier.cluster else { return Ok(Some(recalled)) };
+        let version = row::next_term(recalled.version);
+        let row = Row { version, content: row };
+        match cluster.keep(secret, row, row::TTL_MS).await {
+            Ok(Kept::Now) => Ok(Some(Recalled { version, ..recalled })),
+            Ok(Kept::TooLate) => Ok(None),
+            Err(_) => Err(Unavailable),
+        }
     }
 
     /// A client that was at this node last, as far as this node knows.
@@ -250,24 +330,31 @@ impl Site {
 
     /// Where a client stands that has seen `last`, by a trail that was kept while it was at another node: in the order of
     /// all channels, if it was sent that later. `None` if that is not known.
-    async fn stands(&self, trail: &Trail, last: Option<Seen>) -> Option<Vec<(ChannelName, Position)>> {
+    async fn stands(
+        &self,
+        trail: &Trail,
+        last: Option<Seen>,
+    ) -> Result<Option<Vec<(ChannelName, Position)>>, Unavailable> {
         if let Some(stands) = trail.positions(last.map(|last| last.position)) {
-            return Some(stands);
+            return Ok(Some(stands));
         }
-        let last = last?;
-        let mut stands = trail.ahead(last.position)?;
-        for (channel, at) in stands.iter_mut().filter(|(_, at)| *at != last.position) {
-            let history = self.ground.broker.history(channel, Extent::After(*at)).await.ok()?;
-            let Past::Kept(publications) = history.past else { return None };
+        let Some(last) = last else { return Ok(None) };
+        let Some(mut stands) = trail.ahead(last.position) else { return Ok(None) };
+        for (channel, at) in &mut stands {
+            if *at == last.position || !self.recovers(channel) {
+                continue;
+            }
+            let history = self.ground.broker.history(channel, Extent::After(*at)).await;
+            let Past::Kept(publications) = history.map_err(|_| Unavailable)?.past else { return Ok(None) };
             for publication in publications {
                 match publication.order {
-                    0 => return None,
+                    order if order == 0 || last.order == 0 => return Ok(None),
                     order if order > last.order => break,
                     _ => *at = publication.position,
                 }
             }
         }
-        Some(stands)
+        Ok(Some(stands))
     }
 
     /// Begins the trail of a client that has seen `last`, and stands there if it has come back; it is no longer known where
@@ -297,6 +384,9 @@ impl Site {
             // If that shard has too much to do, it forgets the client by itself, in time.
             drop(self.ask(before, move |site| site.recoveries.moved(&secret)));
         }
+        if let Some(recalled) = recalled {
+            self.talk.took_over(recalled.client);
+        }
         trail
     }
 
@@ -306,8 +396,8 @@ impl Site {
         namespaces.of(channel).is_ok_and(|policy| policy.recovery != duplex_engine::Recovery::Off)
     }
 
-    async fn keeps_all_after(&self, channel: &ChannelName, position: Position) -> bool {
+    async fn keeps_all_after(&self, channel: &ChannelName, position: Position) -> Result<bool, Unavailable> {
         let history = self.ground.broker.history(channel, Extent::After(position)).await;
-        history.is_ok_and(|history| history.past != Past::Lost)
+        history.map(|history| history.past != Past::Lost).map_err(|_| Unavailable)
     }
 }

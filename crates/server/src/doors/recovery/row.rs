@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
-use duplex_core::{BrokerError, ChannelName, ClientId, Cluster, Epoch, Pending, Position, Row, UserId};
+use duplex_core::{BrokerError, ChannelName, ClientId, Cluster, Epoch, Kept, Pending, Position, Row, UserId};
 use duplex_engine::{Keeper, Membership, Memory, Record};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +17,8 @@ use crate::drain::Unfinished;
 
 /// How long a row is kept. That of a client that is there is written again before.
 pub(super) const TTL: Duration = Duration::from_secs(3_600);
+/// The same in milliseconds.
+pub(super) const TTL_MS: u64 = TTL.as_secs() * 1_000;
 /// How long it is known that there is none: longer than an older one may be on its way.
 const GONE_TTL: Duration = Duration::from_secs(60);
 /// Versions that one node may write before another goes on from there: it counts on from the next multiple.
@@ -45,15 +47,19 @@ enum Noted {
     No,
 }
 
+/// The version from which on another node writes a row.
+pub(super) fn next_term(version: u64) -> u64 {
+    (version / TERM + 1) * TERM
+}
+
 impl Keeping {
-    /// Goes on from `version`, at which the client was known before; from 0 if it was not.
+    /// Goes on from `version`, which is kept; from 0 if nothing is.
     pub fn new(
         secret: Secret,
         version: u64,
         (cluster, unfinished): (Arc<dyn Cluster>, Unfinished),
         changes: Rc<Changes>,
     ) -> Rc<Self> {
-        let version = if version == 0 { 0 } else { (version / TERM + 1) * TERM };
         let (noted, relied_on) = (Cell::new(Noted::No), Arc::new(AtomicU64::new(version)));
         Rc::new(Self { secret, cluster, unfinished, changes, noted, version: Cell::new(version), relied_on })
     }
@@ -73,6 +79,7 @@ impl Keeping {
         tokio::task::spawn_local(async move {
             let kept = kept.await;
             drop(work);
+            // Too late is as good: the client is at another node.
             if let Err(error) = kept {
                 tracing::debug!(%error, "what a client may come back by was not kept");
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -81,7 +88,7 @@ impl Keeping {
         });
     }
 
-    /// The client will not come back.
+    /// The client cannot come back by it.
     pub fn erase(&self) {
         if self.relied_on.load(Relaxed) != 0 {
             drop(self.keep(Bytes::new(), GONE_TTL));
@@ -93,7 +100,7 @@ impl Keeping {
         self.noted.set(Noted::No);
     }
 
-    fn keep(&self, content: Bytes, ttl: Duration) -> Pending<Result<(), BrokerError>> {
+    fn keep(&self, content: Bytes, ttl: Duration) -> Pending<Result<Kept, BrokerError>> {
         self.version.set(self.version.get() + 1);
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         self.cluster.keep(self.secret, Row { version: self.version.get(), content }, ttl_ms)
@@ -115,7 +122,9 @@ impl Keeper for Keeping {
         self.changed();
         let (kept, relied_on) = (self.keep(Bytes::new(), TTL), Arc::clone(&self.relied_on));
         Some(Box::pin(async move {
-            kept.await?;
+            if kept.await? == Kept::TooLate {
+                return Err(BrokerError::Refused("its client has come back to another node".to_owned()));
+            }
             // Unless a newer one was written meanwhile.
             let _ = relied_on.compare_exchange(before, 0, Relaxed, Relaxed);
             Ok(())
