@@ -22,7 +22,8 @@ use crate::carrier::Carrier;
 use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Proofs, Talk};
 use crate::config::{Change, changes};
 use crate::doors::{
-    self, Caller, Engines, Entrance, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site, Whereabouts,
+    self, Away, Caller, Engines, Entrance, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site,
+    Whereabouts,
 };
 use crate::drain::Unfinished;
 use crate::live::Live;
@@ -202,7 +203,8 @@ impl Server {
             threads.push(thread);
             workers.push(worker);
         }
-        let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station());
+        let away = Away::new(Arc::clone(&parts.whereabouts), Arc::clone(&parts.errands));
+        let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station(), away);
         let Parts {
             node,
             nodes,

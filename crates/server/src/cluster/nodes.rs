@@ -42,6 +42,11 @@ impl Nodes {
         self.read().is_empty()
     }
 
+    /// Whether it is a peer that lives.
+    pub fn knows(&self, id: NodeId) -> bool {
+        self.read().contains_key(&id)
+    }
+
     /// Where a living peer is reached.
     pub fn address_of(&self, id: NodeId) -> Option<SocketAddr> {
         self.read().get(&id)?.address

@@ -4,25 +4,24 @@
 //! of two versions can be one cluster while one replaces the other.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use duplex_core::{
-    ChannelName, ClientId, CloseReason, Cluster, Deliver, Event, Health, NodeId, Recipient, ShardSet,
-};
-use duplex_engine::{Node, Whom, unix_ms};
+use duplex_core::{ChannelName, Cluster, Deliver, Event, Health, NodeId, Recipient, RowKey, ShardSet};
+use duplex_engine::{Node, unix_ms};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
-use tokio::time::{interval, timeout_at};
+use tokio::time::{interval, timeout, timeout_at};
 
 use super::{Known, Nodes, Peer};
 use crate::api::{Endpoint, Station};
 use crate::auth::Revoked;
+use crate::doors::Away;
 
 /// How often a node says that it lives.
 const BEAT: Duration = Duration::from_secs(3);
@@ -60,11 +59,9 @@ enum Note<'a> {
     },
     /// Who was revoked before the receiver came.
     Revoked(Revoked),
-    /// This client has come back, to the sender: what it had elsewhere nobody is at the other end of.
-    TookOver {
-        #[serde(borrow)]
-        client: Cow<'a, str>,
-    },
+    /// A client of Socket.IO has come back, to the sender, that was at the receiver: which is to let go of it, and to write down
+    /// where it stood. It is named by the key of its row.
+    Release { id: u64, client: RowKey },
 }
 
 /// Who waits for answers to which question.
@@ -82,6 +79,8 @@ pub(crate) struct Talk {
     address: Option<SocketAddr>,
     asked: Mutex<Asked>,
     next: AtomicU64,
+    /// Nodes that did not answer in time, and were not heard since: they may be dead.
+    silent: Mutex<HashSet<NodeId>>,
 }
 
 /// What other nodes have answered.
@@ -94,7 +93,8 @@ pub(crate) struct Gathered {
 
 impl Talk {
     pub fn new(nodes: Arc<Nodes>, cluster: Option<Arc<dyn Cluster>>, address: Option<SocketAddr>) -> Self {
-        Self { nodes, cluster, address, asked: Mutex::default(), next: AtomicU64::new(0) }
+        let (asked, silent) = (Mutex::default(), Mutex::default());
+        Self { nodes, cluster, address, asked, next: AtomicU64::new(0), silent }
     }
 
     /// This node and the others.
@@ -125,9 +125,19 @@ impl Talk {
         Gathered { answers, silent }
     }
 
-    /// Tells all others that a client is here now.
-    pub fn took_over(&self, client: ClientId) {
-        self.send(Recipient::All, &Note::TookOver { client: client.to_string().into() });
+    /// Has another node let go of a client; returns when it has, or does not answer.
+    pub async fn release(&self, node: NodeId, client: RowKey) {
+        if !self.nodes.knows(node) || self.silent().contains(&node) {
+            return;
+        }
+        let id = self.next.fetch_add(1, Relaxed);
+        let (sender, mut receiver) = mpsc::channel(1);
+        self.lock().insert(id, sender);
+        let _asking = Asking { talk: self, id };
+        self.send(Recipient::One(node), &Note::Release { id, client });
+        if timeout(WAY, receiver.recv()).await.is_err() {
+            self.silent().insert(node);
+        }
     }
 
     /// Waits for the broker.
@@ -141,6 +151,10 @@ impl Talk {
         if let Some(cluster) = &self.cluster {
             cluster.send(to, serde_json::to_vec(note).expect("strings and numbers always serialize").into());
         }
+    }
+
+    fn silent(&self) -> MutexGuard<'_, HashSet<NodeId>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Asked> {
@@ -200,14 +214,14 @@ impl Deliver for Inlet {
 }
 
 /// Says that this node lives, hears who else does, and answers what they ask, until it is dropped.
-pub(crate) async fn listen(talk: Arc<Talk>, mut notes: Notes, station: Station) {
+pub(crate) async fn listen(talk: Arc<Talk>, mut notes: Notes, station: Station, away: Away) {
     let mut heard = HashMap::new();
     let mut beats = interval(BEAT);
     talk.until_reachable().await;
     loop {
         tokio::select! {
             note = notes.recv() => match note {
-                Some((from, note)) => take(&talk, &station, (from, &note), &mut heard),
+                Some((from, note)) => take(&talk, (&station, &away), (from, &note), &mut heard),
                 None => return,
             },
             _ = beats.tick() => {
@@ -217,6 +231,7 @@ pub(crate) async fn listen(talk: Arc<Talk>, mut notes: Notes, station: Station) 
                     if !lives {
                         tracing::warn!(node = %id, "a node is not heard any more");
                         talk.nodes.gone(*id);
+                        talk.silent().remove(id);
                     }
                     lives
                 });
@@ -233,7 +248,7 @@ impl Drop for Talk {
 
 fn take(
     talk: &Arc<Talk>,
-    station: &Station,
+    (station, away): (&Station, &Away),
     (from, note): (NodeId, &[u8]),
     heard: &mut HashMap<NodeId, Instant>,
 ) {
@@ -243,6 +258,7 @@ fn take(
             return tracing::warn!(%from, %error, "a note of another node is not understood, and passed over");
         }
     };
+    talk.silent().remove(&from);
     match note {
         Note::Here { address } => {
             heard.insert(from, Instant::now());
@@ -268,11 +284,11 @@ fn take(
         }
         Note::Answer { id, body } => talk.answered(id, from, body),
         Note::Revoked(revoked) => station.authority.revoke_all(&revoked, unix_ms()),
-        Note::TookOver { client } => {
-            if let Some(client) = ClientId::parse(&client) {
-                // A shard that has too much to do finds out by its heartbeat.
-                let _ = station.node.close(&Whom::Client(client), &CloseReason::NO_PONG);
-            }
+        Note::Release { id, client } => {
+            let talk = Arc::clone(talk);
+            let released =
+                move || talk.send(Recipient::One(from), &Note::Answer { id, body: RawValue::NULL });
+            away.release(client, Box::new(released));
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::{page, query};
 pub(crate) use client::{Caller, Entrance, Seat};
 pub(crate) use engineio::Registry as Engines;
 pub(crate) use errand::{Errand, run as run_errands};
-pub(crate) use recovery::{Recoveries, Whereabouts};
+pub(crate) use recovery::{Away, Recoveries, Whereabouts};
 pub(crate) use session::{Registry, SessionToken};
 pub(crate) use signalr::{Registry as Hubs, Signer};
 pub(crate) use whose::{Passage, find as find_whose};

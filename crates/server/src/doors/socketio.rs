@@ -314,7 +314,7 @@ impl Namespaces {
                 let (connection, pid) = (Rc::clone(connection), Pid::parse(&pid));
                 tokio::task::spawn_local(async move {
                     let recalled = match pid {
-                        Some(pid) => connection.site.recall(pid.secret, &namespace, last).await,
+                        Some(pid) => connection.site.recall(pid, &namespace, last).await,
                         None => Ok(None),
                     };
                     let Ok(recalled) = recalled else {

@@ -124,7 +124,7 @@ fn tell(addresses: &[SocketAddr], numbers: std::ops::Range<u64>) {
 fn settled(redis: &Redis, count: usize) {
     let rows = || {
         let keys = redis.cli(&["KEYS", "duplex:r:*"]);
-        let is_there = |key: &&str| !redis.cli(&["GETRANGE", key, "16", "16"]).is_empty();
+        let is_there = |key: &&str| redis.cli(&["GETRANGE", key, "16", "-1"]).contains(r#""c":"#);
         keys.split_whitespace().filter(is_there).count()
     };
     eventually(|| format!("{count} clients are kept"), || rows() == count);
@@ -226,7 +226,7 @@ fn between_nodes_that_live_it_goes_back_and_forth_and_is_there_once() {
         // Nobody has told the node that its connection is dead.
         let back = guest.back(next, seen);
         back.has_recovered(&guest, seen);
-        guest.io.is_closed();
+        guest.io.wire.wait_for_end();
         let present = || {
             let head = "POST /api/v1/presence_stats HTTP/1.1";
             request(next, head, r#"{"channel":"a"}"#).body

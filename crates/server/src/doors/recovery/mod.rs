@@ -19,13 +19,15 @@ use duplex_core::{
 };
 use duplex_engine::{Keeper, Settled, Trail};
 use duplex_protocol::socketio::{Namespace, Seen};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use self::row::{Changes, Keeping};
-use super::Site;
 use super::engineio::Connection;
 use super::session::{Secret, SessionToken};
 use super::socketio::Namespaces;
+use super::{Errand, Site};
 use crate::drain::Unfinished;
 
 /// Clients of a shard that may come back; beyond it, who has been away longest is forgotten.
@@ -38,6 +40,37 @@ pub(super) type Pid = SessionToken;
 
 /// On which shard what is known of a client is: where it was last.
 pub(crate) type Whereabouts = Arc<Mutex<HashMap<Secret, ShardId>>>;
+
+/// Clients of all shards that may come back, as other nodes ask for them.
+pub(crate) struct Away {
+    whereabouts: Whereabouts,
+    errands: Arc<[mpsc::Sender<Errand>]>,
+}
+
+impl Away {
+    pub fn new(whereabouts: Whereabouts, errands: Arc<[mpsc::Sender<Errand>]>) -> Self {
+        Self { whereabouts, errands }
+    }
+
+    /// Lets go of a client that has come back to another node; calls `released` when it is written down where it stood. A
+    /// shard that has too much to do does not answer.
+    pub fn release(&self, client: Secret, released: Box<dyn FnOnce() + Send>) {
+        let shard = self.whereabouts.lock().unwrap_or_else(PoisonError::into_inner).get(&client).copied();
+        let Some(shard) = shard else { return released() };
+        let errand: Errand = Box::new(move |site| {
+            let writing = site.recoveries.release(&client);
+            tokio::task::spawn_local(async move {
+                if let Some(writing) = writing {
+                    drop(writing.await);
+                }
+                released();
+            });
+        });
+        if let Some(errands) = self.errands.get(shard.index()) {
+            drop(errands.try_send(errand));
+        }
+    }
+}
 
 /// Clients of a shard that may come back.
 pub(crate) struct Recoveries {
@@ -130,6 +163,16 @@ impl Recoveries {
         self.not_here(secret);
     }
 
+    /// A client has come back elsewhere: its connection, if it is still there, is over. Ends when it is written down where it
+    /// stood.
+    fn release(&self, secret: &Secret) -> Option<JoinHandle<()>> {
+        let connection = self.state.borrow().known.get(secret)?.connection.upgrade();
+        if let Some(connection) = connection {
+            connection.over();
+        }
+        self.state.borrow().known.get(secret)?.write_last(row::TTL)
+    }
+
     fn not_here(&self, secret: &Secret) {
         let mut whereabouts = self.lock();
         // It may have come back to another shard meanwhile.
@@ -146,7 +189,7 @@ impl Recoveries {
             let known = state.known.get_mut(&secret).filter(|known| known.is_of(namespaces));
             let Some(known) = known else { return };
             known.until = Some(until);
-            known.write_last(ttl);
+            drop(known.write_last(ttl));
             state.away.push_back((until, secret));
             if state.away.len() > AWAY_MAX { state.away.pop_front() } else { None }
         };
@@ -186,13 +229,13 @@ impl Recoveries {
         let Some(keeping) = &known.keeping else { return };
         keeping.seen_to();
         if let Some(until) = known.until {
-            return known.write_last(until - now);
+            return drop(known.write_last(until - now));
         }
         let connection = known.connection.upgrade();
         let key = connection.and_then(|connection| connection.namespaces.as_ref()?.key_of(secret));
         match (key.map(|key| site.shard.settled(key)), known.trail.record()) {
             (Some(Settled::Yes), Some(record)) => {
-                keeping.write(&record, known.namespace.name(), row::TTL);
+                drop(keeping.write(&record, known.namespace.name(), row::TTL));
             }
             (Some(Settled::NotYet), _) | (Some(Settled::Yes), None) => keeping.changed(),
             (Some(Settled::Never), _) => keeping.erase(),
@@ -241,13 +284,14 @@ impl Known {
     }
 
     /// Writes what was known when it left.
-    fn write_last(&self, ttl: Duration) {
-        let Some(keeping) = &self.keeping else { return };
-        match self.trail.record() {
-            Some(record) => keeping.write(&record, self.namespace.name(), ttl),
+    fn write_last(&self, ttl: Duration) -> Option<JoinHandle<()>> {
+        let keeping = self.keeping.as_ref()?;
+        let Some(record) = self.trail.record() else {
             // It has asked for more than that is.
-            None => keeping.erase(),
-        }
+            keeping.erase();
+            return None;
+        };
+        Some(keeping.write(&record, self.namespace.name(), ttl))
     }
 }
 
@@ -255,21 +299,25 @@ impl Site {
     /// Who comes back by this secret, and where it stands in its channels, if it can get everything that it missed.
     pub(super) async fn recall(
         self: &Rc<Self>,
-        secret: Secret,
+        pid: Pid,
         namespace: &Namespace,
         last: Option<Seen>,
     ) -> Result<Option<Recalled>, Unavailable> {
-        let row = match &self.carrier.cluster {
-            Some(cluster) => cluster.kept(secret).await.map_err(|_| Unavailable)?,
-            None => None,
-        };
+        let secret = pid.secret;
+        let row = self.kept(secret).await?;
         let found = self.find_client(secret, namespace, last).await;
-        let (recalled, row) = match (found, row) {
-            (Some(Found { recalled, version }), row) if row.as_ref().is_none_or(|r| r.version <= version) => {
-                (recalled, Bytes::new())
+        let is_here = |found: &Found| row.as_ref().is_none_or(|row| row.version <= found.version);
+        let (recalled, row) = match found.filter(is_here) {
+            Some(found) => (found.recalled, Bytes::new()),
+            None => {
+                // Where it was last, or, if nobody has written that down yet, first.
+                let writer = row.and_then(|row| row::writer(&row.content)).unwrap_or(pid.node);
+                self.talk.release(writer, secret).await;
+                match self.kept(secret).await? {
+                    Some(row) => (self.read_row(&row, namespace, last).await?, row.content),
+                    None => (None, Bytes::new()),
+                }
             }
-            (_, Some(row)) => (self.read_row(&row, namespace, last).await?, row.content),
-            (_, None) => (None, Bytes::new()),
         };
         let Some(recalled) = recalled else { return Ok(None) };
         for (channel, position) in &recalled.stands {
@@ -278,6 +326,13 @@ impl Site {
             }
         }
         self.claim(secret, recalled, row).await
+    }
+
+    async fn kept(&self, secret: Secret) -> Result<Option<Row>, Unavailable> {
+        match &self.carrier.cluster {
+            Some(cluster) => cluster.kept(secret).await.map_err(|_| Unavailable),
+            None => Ok(None),
+        }
     }
 
     /// What a row says of a client that comes back.
@@ -367,7 +422,8 @@ impl Site {
     ) -> Rc<Trail> {
         let Recoveries { shard, rows, changes, state, .. } = &self.recoveries;
         let version = recalled.map_or(0, |recalled| recalled.version);
-        let keeping = rows.clone().map(|rows| Keeping::new(secret, version, rows, Rc::clone(changes)));
+        let own = self.nodes.own();
+        let keeping = rows.clone().map(|rows| Keeping::new((secret, own), version, rows, Rc::clone(changes)));
         let keeper = keeping.clone().map(|keeping| keeping as Rc<dyn Keeper>);
         let stands = recalled.map_or_else(Vec::new, |recalled| recalled.stands.clone());
         let trail = Rc::new(Trail::new(last.map(|last| last.position), stands, keeper));
@@ -383,9 +439,6 @@ impl Site {
         if let Some(before) = before.filter(|before| before != shard) {
             // If that shard has too much to do, it forgets the client by itself, in time.
             drop(self.ask(before, move |site| site.recoveries.moved(&secret)));
-        }
-        if let Some(recalled) = recalled {
-            self.talk.took_over(recalled.client);
         }
         trail
     }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use bytes::Bytes;
-use duplex_core::{BrokerError, ChannelName, ClientId, Cluster, Epoch, Kept, Pending, Position, Row, UserId};
+use duplex_core::{
+    BrokerError, ChannelName, ClientId, Cluster, Epoch, Kept, NodeId, Pending, Position, Row, UserId,
+};
 use duplex_engine::{Keeper, Membership, Memory, Record};
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
 
 use super::Secret;
 use crate::drain::Unfinished;
@@ -30,6 +32,8 @@ pub(super) type Changes = RefCell<VecDeque<Secret>>;
 /// Writes the row of one client, for as long as it is at this node.
 pub(super) struct Keeping {
     secret: Secret,
+    /// This node.
+    own: NodeId,
     cluster: Arc<dyn Cluster>,
     unfinished: Unfinished,
     changes: Rc<Changes>,
@@ -55,13 +59,22 @@ pub(super) fn next_term(version: u64) -> u64 {
 impl Keeping {
     /// Goes on from `version`, which is kept; from 0 if nothing is.
     pub fn new(
-        secret: Secret,
+        (secret, own): (Secret, NodeId),
         version: u64,
         (cluster, unfinished): (Arc<dyn Cluster>, Unfinished),
         changes: Rc<Changes>,
     ) -> Rc<Self> {
         let (noted, relied_on) = (Cell::new(Noted::No), Arc::new(AtomicU64::new(version)));
-        Rc::new(Self { secret, cluster, unfinished, changes, noted, version: Cell::new(version), relied_on })
+        Rc::new(Self {
+            secret,
+            own,
+            cluster,
+            unfinished,
+            changes,
+            noted,
+            version: Cell::new(version),
+            relied_on,
+        })
     }
 
     /// The newest version that was written, or is gone on from.
@@ -70,10 +83,8 @@ impl Keeping {
     }
 
     /// Writes it. If that fails, it will be tried again.
-    pub fn write(self: &Rc<Self>, record: &Record, namespace: &str, ttl: Duration) {
-        let form = Form::of(record, namespace);
-        let content = serde_json::to_vec(&form).expect("strings and numbers always serialize");
-        let kept = self.keep(content.into(), ttl);
+    pub fn write(self: &Rc<Self>, record: &Record, namespace: &str, ttl: Duration) -> JoinHandle<()> {
+        let kept = self.keep(Some(Form::of(record, namespace)), ttl);
         self.relied_on.store(self.version.get(), Relaxed);
         let (own, work) = (Rc::downgrade(self), self.unfinished.begin());
         tokio::task::spawn_local(async move {
@@ -85,13 +96,13 @@ impl Keeping {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 own.upgrade().inspect(|own| own.changed());
             }
-        });
+        })
     }
 
     /// The client cannot come back by it.
     pub fn erase(&self) {
         if self.relied_on.load(Relaxed) != 0 {
-            drop(self.keep(Bytes::new(), GONE_TTL));
+            drop(self.keep(None, GONE_TTL));
         }
     }
 
@@ -100,7 +111,9 @@ impl Keeping {
         self.noted.set(Noted::No);
     }
 
-    fn keep(&self, content: Bytes, ttl: Duration) -> Pending<Result<Kept, BrokerError>> {
+    fn keep(&self, client: Option<Form>, ttl: Duration) -> Pending<Result<Kept, BrokerError>> {
+        let content = Content { o: self.own.to_string(), client };
+        let content = serde_json::to_vec(&content).expect("strings and numbers always serialize").into();
         self.version.set(self.version.get() + 1);
         let ttl_ms = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         self.cluster.keep(self.secret, Row { version: self.version.get(), content }, ttl_ms)
@@ -120,7 +133,7 @@ impl Keeper for Keeping {
             return None;
         }
         self.changed();
-        let (kept, relied_on) = (self.keep(Bytes::new(), TTL), Arc::clone(&self.relied_on));
+        let (kept, relied_on) = (self.keep(None, TTL), Arc::clone(&self.relied_on));
         Some(Box::pin(async move {
             if kept.await? == Kept::TooLate {
                 return Err(BrokerError::Refused("its client has come back to another node".to_owned()));
@@ -133,6 +146,15 @@ impl Keeper for Keeping {
 }
 
 /// A row as it is written. Names are short; what is not known is passed over, so that a later version may add to it.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// The node that wrote it.
+    o: String,
+    /// `None` if the client cannot come back by it.
+    #[serde(flatten)]
+    client: Option<Form>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Form {
     /// The namespace.
@@ -189,9 +211,14 @@ impl Form {
     }
 }
 
+/// The node that wrote a row.
+pub(super) fn writer(content: &[u8]) -> Option<NodeId> {
+    NodeId::parse(&serde_json::from_slice::<Content>(content).ok()?.o)
+}
+
 /// What a row says of a client of this namespace, if it says anything.
 pub(super) fn read(content: &[u8], namespace: &str) -> Option<Record> {
-    let form: Form = serde_json::from_slice(content).ok()?;
+    let form = serde_json::from_slice::<Content>(content).ok()?.client?;
     if form.n == namespace { form.record() } else { None }
 }
 
@@ -214,12 +241,19 @@ mod tests {
             steps: vec![(0, 8), (0, 9)],
             memory: Memory::Shortened,
         };
-        let written = serde_json::to_vec(&Form::of(&record, "/chat")).unwrap();
+        let content = |record: &Record, namespace: &str| {
+            let (o, client) = (NodeId::from_random([9; 8]).to_string(), Some(Form::of(record, namespace)));
+            serde_json::to_vec(&Content { o, client }).unwrap()
+        };
+        let written = content(&record, "/chat");
+        assert_eq!(writer(&written), Some(NodeId::from_random([9; 8])));
         assert_eq!(read(&written, "/chat"), Some(record.clone()));
         assert_eq!(read(&written, "/"), None);
-        assert_eq!(read(b"", "/chat"), None);
+        let gone = br#"{"o":"0909090909090909"}"#;
+        assert_eq!((read(gone, "/chat"), writer(gone)), (None, Some(NodeId::from_random([9; 8]))));
+        assert_eq!((read(b"", "/chat"), writer(b"")), (None, None));
         let bare = Record { user: None, before: None, channels: Vec::new(), memory: Memory::Whole, ..record };
-        let written = serde_json::to_vec(&Form::of(&bare, "/")).unwrap();
+        let written = content(&bare, "/");
         assert_eq!(read(&written, "/"), Some(bare));
     }
 }
