@@ -20,6 +20,7 @@ mod hold;
 mod limits;
 mod load;
 mod measure;
+mod nodes;
 mod peers;
 mod race;
 mod report;
@@ -157,7 +158,7 @@ fn subjects(flags: &Flags, starter: &Starter) -> Result<Vec<Subject>, Failure> {
 
 fn works(flags: &Flags) -> Vec<Work> {
     let mut works = match flags.only.as_slice() {
-        [] => Work::value_variants().iter().copied().filter(|work| *work != Work::Hold).collect(),
+        [] => Work::value_variants().iter().copied().filter(|work| work.is_usual()).collect(),
         asked => asked.to_vec(),
     };
     works.retain(|work| {

@@ -14,6 +14,7 @@ use crate::load::client::Client;
 use crate::load::dialect::Role;
 use crate::load::wire::Transport;
 use crate::measure::{self, Cores};
+use crate::nodes;
 use crate::race::{self, Publishing, Runner, Task};
 use crate::subjects::{Server, Starter, Subject};
 
@@ -64,6 +65,8 @@ pub enum Work {
     SignalrBurst,
     /// More clients than a process may have open files, on several nodes; only if it is asked for.
     Hold,
+    /// The same subscribers on one node and on several; only if it is asked for.
+    Nodes,
 }
 
 /// What comes out of a work.
@@ -136,6 +139,8 @@ pub enum Metric {
     SignalrBurst,
     /// Of a crowd on several nodes.
     Hold(Among, Figure),
+    /// Of one node and several.
+    Nodes(nodes::Point),
 }
 
 /// How much of everything. A race has [`race::SLICES`] slices.
@@ -158,6 +163,13 @@ pub struct Sizes {
     pub storm_clients: usize,
     pub held_clients: usize,
     pub held_publications: u64,
+    pub nodes_subscribers: usize,
+    /// Channels that they share.
+    pub nodes_channels: usize,
+    /// Of each kind of traffic.
+    pub nodes_length: Duration,
+    /// Requests of each kind that are sent on.
+    pub nodes_requests: u64,
 }
 
 /// Publications in one burst.
@@ -192,6 +204,10 @@ impl Sizes {
         storm_clients: 15_000,
         held_clients: 100_000,
         held_publications: 20,
+        nodes_subscribers: 1_000,
+        nodes_channels: 10,
+        nodes_length: Duration::from_secs(2),
+        nodes_requests: 2_000,
     };
 
     /// For a first impression. Memory per client has a fixed part: fewer idle clients would tell another story.
@@ -212,11 +228,20 @@ impl Sizes {
         storm_clients: 5_000,
         held_clients: 10_000,
         held_publications: 10,
+        nodes_subscribers: 400,
+        nodes_channels: 10,
+        nodes_length: Duration::from_millis(500),
+        nodes_requests: 500,
     };
 
     /// Connects that are measured in one round.
     pub fn connects(&self) -> usize {
         self.connects_per_slice * race::SLICES
+    }
+
+    /// Subscribers of a channel that is shared among nodes.
+    pub fn nodes_listeners(&self) -> usize {
+        self.nodes_subscribers / self.nodes_channels
     }
 
     /// Open files that the load, or one server, needs at most: four servers race, one at a time has idle clients.
@@ -246,10 +271,16 @@ impl Work {
             | Self::Storm
             | Self::Sse
             | Self::SseFanout
-            | Self::Hold => subject == Subject::Duplex,
+            | Self::Hold
+            | Self::Nodes => subject == Subject::Duplex,
             Self::Polling | Self::PollingBurst => subject.polling().is_some(),
             Self::Fanout | Self::Burst | Self::Echo | Self::Latency => true,
         }
+    }
+
+    /// Whether it is part of all of it: what takes long and tells of several nodes is not.
+    pub fn is_usual(self) -> bool {
+        !matches!(self, Self::Hold | Self::Nodes)
     }
 
     /// Whether it can be measured on this system.
@@ -282,6 +313,7 @@ impl Work {
             Self::SignalrFanout => "fan-out by SignalR",
             Self::SignalrBurst => "fan-out by SignalR in bursts",
             Self::Hold => "a crowd on several nodes",
+            Self::Nodes => "one node and several",
         }
     }
 }
@@ -372,6 +404,7 @@ impl Bench {
                 self.race(Metric::SignalrBurst, &over_websocket(subjects), starting, in_bursts)
             }
             Work::Hold => self.limit(work, subjects, starting, |bench, _| hold::all(bench)),
+            Work::Nodes => self.limit(work, subjects, starting, |bench, _| nodes::all(bench)),
         }
     }
 

@@ -72,6 +72,19 @@ impl Crowd {
         count: usize,
         at_once: usize,
         deadline: &Deadline,
+        opening: impl FnMut(usize) -> Vec<String>,
+        hear: impl FnMut(usize, Heard<'_>) -> Result<(), Failure>,
+    ) -> Result<Range<usize>, Failure> {
+        self.join_in_turn(&[self.address], count, at_once, deadline, opening, hear)
+    }
+
+    /// The same with servers at several addresses, to which they go in turn.
+    pub fn join_in_turn(
+        &mut self,
+        addresses: &[SocketAddr],
+        count: usize,
+        at_once: usize,
+        deadline: &Deadline,
         mut opening: impl FnMut(usize) -> Vec<String>,
         mut hear: impl FnMut(usize, Heard<'_>) -> Result<(), Failure>,
     ) -> Result<Range<usize>, Failure> {
@@ -79,7 +92,8 @@ impl Crowd {
         let end = first + count;
         while self.ready < end {
             while self.members.len() < end && self.members.len() - self.ready < at_once {
-                self.start(opening(self.members.len()))?;
+                let index = self.members.len();
+                self.start(addresses[(index - first) % addresses.len()], opening(index))?;
             }
             self.turn(WAIT_MAX, deadline, &mut hear)?;
         }
@@ -131,8 +145,13 @@ impl Crowd {
             .map_err(Failure::io("cannot watch a socket"))
     }
 
-    fn start(&mut self, opening: Vec<String>) -> Result<(), Failure> {
-        let mut socket = TcpStream::connect(self.address).map_err(Failure::io("cannot connect"))?;
+    /// Pings that all together have answered.
+    pub fn pings(&self) -> u64 {
+        self.members.iter().map(|member| member.link.pings).sum()
+    }
+
+    fn start(&mut self, address: SocketAddr, opening: Vec<String>) -> Result<(), Failure> {
+        let mut socket = TcpStream::connect(address).map_err(Failure::io("cannot connect"))?;
         socket.set_nodelay(true).map_err(Failure::io("cannot set TCP_NODELAY"))?;
         self.poll
             .registry()

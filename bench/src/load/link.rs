@@ -18,6 +18,8 @@ pub enum Message<'a> {
 /// One WebSocket connection.
 pub struct Link {
     pub pipe: Pipe,
+    /// How many it has answered.
+    pub pings: u64,
     kind: Opcode,
     stage: Stage,
 }
@@ -36,7 +38,7 @@ impl Link {
 
     /// The same for frames of this kind, both ways.
     pub fn of(kind: Opcode, socket: TcpStream, path: &str) -> Self {
-        Self { pipe: Pipe::new(socket, upgrade_request(path)), kind, stage: Stage::Upgrading }
+        Self { pipe: Pipe::new(socket, upgrade_request(path)), pings: 0, kind, stage: Stage::Upgrading }
     }
 
     /// The socket may have become readable or writable: sends what waits and reads once. Then [`Link::next`] has what
@@ -66,6 +68,7 @@ impl Link {
                 }
                 Opcode::Ping => {
                     self.pipe.send(|out| frames::masked(Opcode::Pong, frame.payload, out))?;
+                    self.pings += 1;
                     scratch.take(length);
                 }
                 Opcode::Close => return Err(Failure::Disconnected { how: close_reason(frame.payload) }),

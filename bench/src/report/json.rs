@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET, foreign, hold};
+use super::{LIMITS, POLLING, ROWS, Record, WITHOUT_WEBSOCKET, foreign, hold, nodes};
 use crate::measure::{Cores, median};
 use crate::work::Metric;
 
@@ -38,6 +38,10 @@ pub fn render(record: &Record) -> String {
             "storm_clients": sizes.storm_clients,
             "held_clients": sizes.held_clients,
             "held_publications": sizes.held_publications,
+            "nodes_subscribers": sizes.nodes_subscribers,
+            "nodes_channels": sizes.nodes_channels,
+            "nodes_ms": sizes.nodes_length.as_millis() as u64,
+            "nodes_requests": sizes.nodes_requests,
         },
         "figures": figures(record),
         "targets": targets(record),
@@ -57,7 +61,7 @@ fn figures(record: &Record) -> Map<String, Value> {
 fn targets(record: &Record) -> Map<String, Value> {
     let rows = ROWS.iter().chain(&LIMITS).chain(&POLLING).chain(&WITHOUT_WEBSOCKET).filter_map(|row| {
         let target = row.target?.text(row.unit);
-        Some((key(row.metric).to_owned(), json!({ "target": target, "met": record.met(row)? })))
+        Some((key(row.metric), json!({ "target": target, "met": record.met(row)? })))
     });
     rows.chain(foreign_targets(record)).collect()
 }
@@ -76,8 +80,17 @@ fn foreign_targets(record: &Record) -> impl Iterator<Item = (String, Value)> {
 }
 
 /// The name of a metric, its unit last.
-fn key(metric: Metric) -> &'static str {
+fn key(metric: Metric) -> String {
     match metric {
+        Metric::Nodes(point) => nodes::key(point),
+        other => name(other).to_owned(),
+    }
+}
+
+/// The same of those that have one name each.
+fn name(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Nodes(_) => "nodes",
         Metric::Hold(among, figure) => hold::key(among, figure),
         Metric::Fanout => "fanout_cpu_us",
         Metric::Burst => "burst_cpu_us",

@@ -1,6 +1,8 @@
 //! The report as Markdown tables.
 
-use super::{LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, foreign, grouped, hold, without_websocket};
+use super::{
+    LATENCIES, LIMITS, ROWS, Ratio, Record, Row, Target, foreign, grouped, hold, nodes, without_websocket,
+};
 use crate::limits::{stalled, storm, ticker};
 use crate::load::message;
 use crate::measure::{Cores, median};
@@ -20,6 +22,7 @@ pub fn render(record: &Record) -> String {
         foreign::render(record),
         limits(record),
         hold::render(record),
+        nodes::render(record),
     ]
     .concat()
 }

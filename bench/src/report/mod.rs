@@ -10,6 +10,7 @@ pub mod foreign;
 pub mod hold;
 pub mod json;
 pub mod markdown;
+pub mod nodes;
 pub mod svg;
 pub mod without_websocket;
 
@@ -206,12 +207,7 @@ impl Record {
     pub fn ratio(&self, metric: Metric, subject: Subject, base: Subject) -> Option<Ratio> {
         let ours = self.samples.get(&(metric, subject))?;
         let theirs = self.samples.get(&(metric, base))?;
-        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(our, their)| our / their).collect();
-        Some(Ratio {
-            median: median(&ratios)?,
-            min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
-            max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        })
+        Ratio::of(ours, theirs)
     }
 
     /// Whether we met the target of a row. `None` without figures or target.
@@ -225,6 +221,18 @@ impl Record {
             Target::Times(most, base) => self.ratio(metric, ours, base).map(|ratio| ratio.median <= most),
             Target::Most(most) => self.figure(metric, ours).map(|figure| figure <= most),
         }
+    }
+}
+
+impl Ratio {
+    /// Of samples of the same rounds.
+    pub fn of(ours: &[f64], theirs: &[f64]) -> Option<Self> {
+        let ratios: Vec<f64> = ours.iter().zip(theirs).map(|(our, their)| our / their).collect();
+        Some(Self {
+            median: median(&ratios)?,
+            min: ratios.iter().copied().fold(f64::INFINITY, f64::min),
+            max: ratios.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        })
     }
 }
 

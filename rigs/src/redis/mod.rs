@@ -90,6 +90,11 @@ impl Redis {
         self.port
     }
 
+    /// Its process; of the last one if it has ended.
+    pub fn pid(&self) -> u32 {
+        self.program.pid()
+    }
+
     /// As clients want it.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
