@@ -15,7 +15,7 @@ use crate::subjects::Server;
 use crate::work::Bench;
 
 use super::post::{Books, Spent, channel};
-use super::{NODES_MAX, Pace, Setting, Traffic, UNDER_WAY};
+use super::{NODES_MAX, Pace, Setting, Traffic};
 
 /// Clients that publish, all at the first node.
 const PUBLISHERS: usize = 8;
@@ -118,16 +118,12 @@ impl House {
         length: Duration,
         deadline: &Deadline,
     ) -> Result<Spent, Failure> {
-        let under_way = match pace {
-            Pace::Single => 1,
-            Pace::Full => UNDER_WAY,
-        };
         self.books.open();
         let before = self.spent()?;
         let end = Instant::now() + length;
         loop {
             let is_time = Instant::now() < end;
-            if is_time && self.books.has_room(traffic, under_way) {
+            if is_time && self.books.has_room(traffic, pace.under_way()) {
                 let (publisher, text) = self.books.next(traffic);
                 self.crowd.say(publisher, [text])?;
                 continue;

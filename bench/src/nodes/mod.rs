@@ -19,8 +19,6 @@ use post::Spent;
 const LENGTH_MAX: Duration = Duration::from_secs(300);
 /// Subscribers come in blocks of so many, which are one on each node where there are so many nodes.
 pub const NODES_MAX: usize = 4;
-/// Publications that are under way at a time where a cluster is to have no rest.
-pub const UNDER_WAY: u64 = 256;
 /// How often nodes do what they do every 25 s, where its cost is looked for.
 const OFTEN: &str = "1s";
 
@@ -62,11 +60,24 @@ pub const TRAFFIC: [Traffic; 3] = [Traffic::Unheard, Traffic::Own, Traffic::Shar
 pub enum Pace {
     /// When the one before is accepted and delivered.
     Single,
-    /// While less than [`UNDER_WAY`] are neither.
+    /// While less than 16 are neither.
+    Some,
+    /// While less than 256 are neither, so that there is no rest.
     Full,
 }
 
-pub const PACES: [Pace; 2] = [Pace::Single, Pace::Full];
+pub const PACES: [Pace; 3] = [Pace::Single, Pace::Some, Pace::Full];
+
+impl Pace {
+    /// Publications that are under way at a time.
+    pub fn under_way(self) -> u64 {
+        match self {
+            Self::Single => 1,
+            Self::Some => 16,
+            Self::Full => 256,
+        }
+    }
+}
 
 /// What is told of publications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,8 +86,8 @@ pub enum Figure {
     Accepted,
     /// Deliveries per second.
     Delivered,
-    /// How much of a core nodes and Redis used together.
-    Busy,
+    /// Publications for each second of CPU that nodes and Redis used together.
+    PerCore,
     /// CPU of the node that publications are made at, per publication, µs.
     Given,
     /// CPU of another node, per publication in a channel that it has subscribers of; without any, per publication, µs.
@@ -227,7 +238,7 @@ fn figures(spent: &Spent, setting: Setting, traffic: Traffic) -> Vec<(Figure, f6
     let mut figures = vec![
         (Figure::Accepted, publications / seconds),
         (Figure::Delivered, spent.deliveries as f64 / seconds),
-        (Figure::Busy, all.as_secs_f64() / seconds),
+        (Figure::PerCore, publications / all.as_secs_f64()),
         (Figure::Given, micros(spent.nodes[0]) / publications),
     ];
     if let Setting::Redis(nodes) = setting {
@@ -251,14 +262,13 @@ fn parts(points: &[(Point, f64)], pace: Pace, listeners: usize) -> Points {
         points.iter().find(|(point, _)| *point == wanted).map_or(f64::NAN, |(_, value)| *value)
     };
     let most = Setting::Redis(NODES_MAX);
-    let each = (listeners / NODES_MAX) as f64;
     let redis = |traffic| of(most, traffic, Figure::Redis);
     let memory = |traffic| of(Setting::Memory, traffic, Figure::Given);
     let delivery = (memory(Traffic::Shared) - memory(Traffic::Own)) / (listeners as f64 - 1.0);
     let values = [
         (Part::Take, memory(Traffic::Unheard)),
         (Part::TakeOnRedis, of(most, Traffic::Unheard, Figure::Given)),
-        (Part::Get, of(most, Traffic::Shared, Figure::Other) - each * delivery),
+        (Part::Get, of(most, Traffic::Own, Figure::Other) - delivery),
         (Part::Delivery, delivery),
         (Part::Keep, redis(Traffic::Unheard)),
         (Part::Tell, (redis(Traffic::Shared) - redis(Traffic::Unheard)) / NODES_MAX as f64),
@@ -331,7 +341,7 @@ mod tests {
             point(Setting::Memory, Traffic::Shared, Figure::Given, 12.0 + 99.0 * 5.0),
             point(most, Traffic::Unheard, Figure::Redis, 10.0),
             point(most, Traffic::Shared, Figure::Redis, 18.0),
-            point(most, Traffic::Shared, Figure::Other, 7.0 + 25.0 * 5.0),
+            point(most, Traffic::Own, Figure::Other, 12.0),
         ];
         let parts = parts(&points, Pace::Full, 100);
         let part = |wanted| {

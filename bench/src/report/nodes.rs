@@ -4,8 +4,8 @@ use super::markdown::spread;
 use super::{Ratio, Record, grouped};
 use crate::measure::median;
 use crate::nodes::{
-    Asked, Figure, PACES, Pace, Part, Place, Point, Presence, SETTINGS, Setting, TRAFFIC, Traffic, UNDER_WAY,
-    Upkeep, Who,
+    Asked, Figure, PACES, Pace, Part, Place, Point, Presence, SETTINGS, Setting, TRAFFIC, Traffic, Upkeep,
+    Who,
 };
 use crate::subjects::Subject;
 use crate::work::Metric;
@@ -34,7 +34,7 @@ pub fn key(point: Point) -> String {
         Point::Published(setting, traffic, pace, figure) => {
             let unit = match figure {
                 Figure::Accepted | Figure::Delivered => "per_second",
-                Figure::Busy => "cores",
+                Figure::PerCore => "per_core_second",
                 Figure::Given | Figure::Other | Figure::Redis => "cpu_us",
             };
             format!("{}_{traffic:?}_{pace:?}_{figure:?}_{unit}", place(setting))
@@ -93,15 +93,14 @@ impl Figures<'_> {
     }
 
     fn at_full_pace(&self) -> String {
-        let mut out = heading("all that one core can do");
+        let mut out = heading("256 under way");
         for (traffic, title) in TRAFFIC.map(|traffic| (traffic, self.title(traffic))) {
             let figure = |figure| move |setting| Point::Published(setting, traffic, Pace::Full, figure);
             out += &format!("| {title}: publications/s | {} |\n", self.cells(0, figure(Figure::Accepted)));
+            out += &format!("| the same per second of CPU | {} |\n", self.cells(0, figure(Figure::PerCore)));
             if traffic == Traffic::Shared {
-                out +=
-                    &format!("| the same: deliveries/s | {} |\n", self.cells(0, figure(Figure::Delivered)));
+                out += &format!("| deliveries/s | {} |\n", self.cells(0, figure(Figure::Delivered)));
             }
-            out += &format!("| used of the core | {} |\n", self.cells(2, figure(Figure::Busy)));
         }
         out
     }
@@ -112,7 +111,7 @@ impl Figures<'_> {
             .to_owned();
         for traffic in TRAFFIC {
             let samples = |setting| {
-                let point = Point::Published(setting, traffic, Pace::Full, Figure::Accepted);
+                let point = Point::Published(setting, traffic, Pace::Full, Figure::PerCore);
                 self.0.samples.get(&(Metric::Nodes(point), Subject::Duplex))
             };
             let ratio = |ours, base| Some(spread(Ratio::of(samples(ours)?, samples(base)?)?));
@@ -122,16 +121,17 @@ impl Figures<'_> {
                 ratio(Setting::Redis(4), Setting::Redis(1)),
             ];
             let cells = cells.map(Option::unwrap_or_default);
-            out += &format!("| {}: publications/s | {} |\n", self.title(traffic), cells.join(" | "));
+            out += &format!(
+                "| {}: publications per second of CPU | {} |\n",
+                self.title(traffic),
+                cells.join(" | ")
+            );
         }
         out
     }
 
     fn published(&self, pace: Pace) -> String {
-        let mut out = heading(match pace {
-            Pace::Single => "one publication at a time, µs CPU per publication",
-            Pace::Full => "many under way, µs CPU per publication",
-        });
+        let mut out = heading(&format!("{} under way, µs CPU per publication", pace.under_way()));
         for (traffic, title) in TRAFFIC.map(|traffic| (traffic, self.title(traffic))) {
             for (figure, who) in [
                 (Figure::Given, "the node that is given it"),
@@ -150,9 +150,8 @@ impl Figures<'_> {
     }
 
     fn parts(&self) -> String {
-        let mut out =
-            "\n| so a publication costs, µs CPU | one at a time | many under way |\n|---|---:|---:|\n"
-                .to_owned();
+        let mut out = "\n| so a publication costs, µs CPU | 1 under way | 16 | 256 |\n|---|---:|---:|---:|\n"
+            .to_owned();
         for (part, title) in PARTS {
             let cells = PACES.map(|pace| self.cell(Point::Part(pace, part), 2));
             out += &format!("| {title} | {} |\n", cells.join(" | "));
@@ -216,11 +215,12 @@ fn explanation(record: &Record) -> String {
         "\n{} clients over WebSockets, as many on each node, each subscribed to a channel of its own and to one of {} that they \
          share, so that a node has as many subscribers of each of those as any other. Publications of {} bytes are made by clients of \
          the first node, into 1,000 channels without subscribers, into those with one each, or into those that are shared, always in turn, \
-         for {} s each: the next when the one before is accepted and delivered, or with {UNDER_WAY} under way, where subscribers of a \
+         for {} s each: the next when the one before is accepted and delivered, or with 16 or 256 under way, where subscribers of a \
          channel get several in one write. All nodes, of one shard each, and their Redis, which writes nothing to a disk, share one core, \
          the clients have the other: so several nodes cannot do more here than one, and what carries over to other machines is CPU time. \
          Namespaces keep 100 publications for each channel. What a publication consists of is taken from differences: in memory, \
-         between many deliveries and one; on four nodes, between publications to {} subscribers on each and to none. Each delivery \
+         between many deliveries and one; in Redis, with four nodes, between publications to {} subscribers on each and to none; a node gets one \
+         for one subscriber, less that delivery. Each delivery \
          is checked for loss, doubling and order; a run that lost one prints nothing.\n",
         count(sizes.nodes_subscribers),
         sizes.nodes_channels,
@@ -247,7 +247,7 @@ mod tests {
         note(Point::SentOn(Asked::Poll, Place::Wrong), 30.0);
         let text = render(&record);
         for line in [
-            "| taking a publication, in memory |  | 3.25 |",
+            "| taking a publication, in memory |  |  | 3.25 |",
             "| 100 subscribers: Redis |  |  | 41.0 |  |",
             "| a poll that is answered with a frame |  | 30.0 |  |",
         ] {
