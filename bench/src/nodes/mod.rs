@@ -271,7 +271,7 @@ fn parts(points: &[(Point, f64)], pace: Pace, listeners: usize) -> Points {
         (Part::Get, of(most, Traffic::Own, Figure::Other) - delivery),
         (Part::Delivery, delivery),
         (Part::Keep, redis(Traffic::Unheard)),
-        (Part::Tell, (redis(Traffic::Shared) - redis(Traffic::Unheard)) / NODES_MAX as f64),
+        (Part::Tell, redis(Traffic::Own) - redis(Traffic::Unheard)),
     ];
     values.into_iter().map(|(part, value)| (Point::Part(pace, part), value)).collect()
 }
@@ -340,7 +340,7 @@ mod tests {
             point(Setting::Memory, Traffic::Own, Figure::Given, 12.0),
             point(Setting::Memory, Traffic::Shared, Figure::Given, 12.0 + 99.0 * 5.0),
             point(most, Traffic::Unheard, Figure::Redis, 10.0),
-            point(most, Traffic::Shared, Figure::Redis, 18.0),
+            point(most, Traffic::Own, Figure::Redis, 12.0),
             point(most, Traffic::Own, Figure::Other, 12.0),
         ];
         let parts = parts(&points, Pace::Full, 100);

@@ -219,14 +219,13 @@ fn explanation(record: &Record) -> String {
          channel get several in one write. All nodes, of one shard each, and their Redis, which writes nothing to a disk, share one core, \
          the clients have the other: so several nodes cannot do more here than one, and what carries over to other machines is CPU time. \
          Namespaces keep 100 publications for each channel. What a publication consists of is taken from differences: in memory, \
-         between many deliveries and one; in Redis, with four nodes, between publications to {} subscribers on each and to none; a node gets one \
-         for one subscriber, less that delivery. Each delivery \
+         between many deliveries and one; on four nodes, between publications to one subscriber, \
+         whose node is told and gets it, and to none. Each delivery \
          is checked for loss, doubling and order; a run that lost one prints nothing.\n",
         count(sizes.nodes_subscribers),
         sizes.nodes_channels,
         crate::load::message::BYTES,
         sizes.nodes_length.as_secs_f64(),
-        sizes.nodes_listeners() / crate::nodes::NODES_MAX,
     )
 }
 
