@@ -99,7 +99,14 @@ export class Play {
     if (said === 'is killed') return this.server.restart('SIGKILL');
     assert.match(said, /^forgets \S+$/);
     const left = this.#actors.size - this.#away;
-    return eventually(async () => assert.equal((await this.server.api('info', {})).sessions, left));
+    return eventually(async () => assert.equal(await this.#sessions(), left));
+  }
+
+  /** On all nodes: whoever is asked knows what the others say. */
+  async #sessions() {
+    const { sessions, peers = [], silent = [] } = await this.server.api('info', {});
+    assert.deepEqual(silent, []);
+    return peers.reduce((sum, { info }) => sum + info.sessions, sessions);
   }
 }
 

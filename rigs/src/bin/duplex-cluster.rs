@@ -166,14 +166,12 @@ impl Cluster {
         }
     }
 
-    /// Lets all drain at the same time. Who is connected stays so meanwhile; nobody else comes.
+    /// Lets one after the other drain, and nobody else come behind the last.
     fn end(mut self) {
+        let Some((last, others)) = self.nodes.all().split_last_mut() else { return };
+        others.iter_mut().for_each(|node| node.program().stop());
         self.balancer.close();
-        thread::scope(|scope| {
-            for node in self.nodes.all() {
-                scope.spawn(|| node.program().stop());
-            }
-        });
+        last.program().stop();
         // Their last words are still on their way.
         let deadline = Instant::now() + LAST_WORDS;
         while self.balancer.connections() > 0 && Instant::now() < deadline {
