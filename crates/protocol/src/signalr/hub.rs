@@ -559,6 +559,10 @@ impl Protocol for Hub {
         if *reason == CloseReason::GOING_AWAY {
             return;
         }
+        // A client that has asked nothing may not be ready to hear anything: the official one throws where nobody catches it.
+        if *reason == CloseReason::RESTART && matches!(self.stage, Stage::Handshake) {
+            return;
+        }
         let error = match self.stage {
             _ if *reason == CloseReason::RESTART => None,
             Stage::Handshake if *reason == CloseReason::STALE => Some("Handshake was canceled.".to_owned()),

@@ -251,6 +251,19 @@ fn a_handshake_without_an_end_is_not_read_for_ever() {
 }
 
 #[test]
+fn a_server_that_stops_says_nothing_to_who_has_said_nothing() {
+    let server = start(options());
+    let mut hubs = MANNERS.map(|manner| begin(server.address, manner));
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| server.stop());
+        for hub in &mut hubs {
+            hub.is_over();
+        }
+        stopping.join().expect("it stops");
+    });
+}
+
+#[test]
 fn who_says_nothing_is_told_that_time_is_over() {
     let settings = Settings { connect_ms: 300, ..options().settings };
     let server = start(Options { settings, ..options() });
