@@ -16,6 +16,9 @@ if (!DUPLEX_PROGRAM) throw new Error('set DUPLEX_PROGRAM to the path of the serv
 /** A server in dev mode with default options, for whoever needs nothing else. */
 export const shared = DUPLEX_URL.replace(/\/$/, '');
 
+/** How many nodes there are behind each address. */
+export const nodes = Number(process.env.DUPLEX_NODES ?? 1);
+
 export const SECRET = 'a secret that is long enough for everybody';
 const KEY = 'a key that only this suite knows';
 
@@ -66,6 +69,11 @@ export async function publish(url, publication) {
   const { status, answer } = await api(url, 'publish', publication);
   assert.equal(status, 200, JSON.stringify(answer));
   return answer;
+}
+
+/** Waits until somebody is there, where presence is kept: what is subscribed at connect is so a moment after it. */
+export function attended(url, channel) {
+  return eventually(async () => assert.equal((await api(url, 'presence', { channel, count: true })).answer.clients, 1));
 }
 
 export class Server {
@@ -122,7 +130,8 @@ export class Server {
     if (!this.#child || this.#isOver()) return;
     const ended = once(this.#child, 'exit');
     this.#child.kill(signal);
-    await within(ended, `the server's end after ${signal}`);
+    // A node that drains lets polls of other nodes' clients be answered, and one may drain after the other.
+    await within(ended, `the server's end after ${signal}`, 60_000);
   }
 
   async stop() {

@@ -15,6 +15,9 @@ pub const NAME: &str = "cluster";
 /// The program that starts a cluster; the server lies beside it.
 pub const PROGRAM: &str = "duplex-cluster";
 
+/// How many nodes that program starts.
+pub const NODES: &str = "3";
+
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// The audit: short, and with the program that is optimized where there is time.

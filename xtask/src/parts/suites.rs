@@ -46,6 +46,13 @@ impl Host {
         }
     }
 
+    fn nodes(self) -> &'static str {
+        match self {
+            Self::Server => "1",
+            Self::Cluster => cluster::NODES,
+        }
+    }
+
     /// What the part is called in which a suite is played against it.
     pub fn part(self, suite: &str) -> String {
         match self {
@@ -154,6 +161,7 @@ pub fn run(workspace: &Workspace, name: &str, mut suite: Command, options: &[&st
         Err(problem) => return Outcome::fail("no server", problem),
     };
     suite.env("DUPLEX_URL", format!("http://{}", server.address())).env("DUPLEX_PROGRAM", &program);
+    suite.env("DUPLEX_NODES", host.nodes());
     let mut outcome = counted(process::run(&mut suite, &log(workspace, &name), LIMIT));
     if let Some(fault) = server.fault() {
         outcome.failed += 1;
