@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { eventually, hear } from '../common/hearing.mjs';
 import { BINARY_PAYLOADS, PAYLOADS, anotherEpoch, fresh, numbers, plain } from '../common/payloads.mjs';
-import { api, publish } from '../common/server.mjs';
+import { api, attended, publish } from '../common/server.mjs';
 import { NEWEST, NEWEST_BINARY, ask, assertRefused, fault, isWebSocket, join as joinAs, ownId } from './clients.mjs';
 
 export const CORE = {
@@ -188,6 +188,7 @@ export const CORE = {
     const connection = await join({ channels: rooms });
     const heard = hear(connection, 'message');
     await assertRefused(connection, 105, '$subscribe', rooms[0]);
+    for (const channel of rooms) await attended(url, channel);
     for (const channel of rooms) await publish(url, { channel, data: channel });
     assert.deepEqual(await heard.count(2), rooms.map((room) => ['message', room]));
   },

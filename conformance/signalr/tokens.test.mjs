@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import WebSocket from 'ws';
 import { hear, next, within } from '../common/hearing.mjs';
 import { fresh, numbers } from '../common/payloads.mjs';
-import { CLOSED, Server, api, publish, token } from '../common/server.mjs';
+import { CLOSED, Server, api, attended, publish, token } from '../common/server.mjs';
 import { ask, assertRefused, build, everybody, follow, join, newest, refused, subscribe, turns } from './clients.mjs';
 
 const shows = (shown) => ({ accessTokenFactory: () => shown });
@@ -24,10 +24,11 @@ const closed = (flags) => {
 
 const EVERYBODY = {
   'with a good token is let in, and hears the channels that the token names': async (t, url, options) => {
-    const rooms = [fresh(), fresh('chat:')];
+    const rooms = [fresh('chat:'), fresh('chat:')];
     const connection = build(t, url, { ...options, ...shows(token('ada', { channels: rooms })) });
     const heard = hear(connection, 'message');
     await connection.start();
+    for (const channel of rooms) await attended(url, channel);
     for (const channel of rooms) await publish(url, { channel, data: channel });
     assert.deepEqual(await heard.count(2), rooms.map((room) => ['message', room]));
   },
@@ -68,9 +69,10 @@ const EVERYBODY = {
     // Clocks may differ by 10 s.
     let seconds = -7;
     const accessTokenFactory = () => token('ada', { exp: Math.floor(Date.now() / 1000) + seconds });
-    const connection = await join(t, url, { ...options, reconnect: true, accessTokenFactory });
-    seconds = 600;
+    const connection = build(t, url, { ...options, reconnect: true, accessTokenFactory });
     const states = turns(connection);
+    await connection.start();
+    seconds = 600;
     assert.deepEqual((await states.count(2)).map(([turn]) => turn), ['reconnecting', 'reconnected']);
     await ask(connection, '$subscribe', fresh());
   },
@@ -101,6 +103,7 @@ const EVERYBODY = {
     const room = fresh('chat:');
     const seen = hear(ada, '$joined', '$left');
     await ask(ada, '$subscribe', room);
+    await seen.count(1);
     const { heard } = await subscribe(eve, room);
     await ask(bob, '$subscribe', room);
     await bob.stop();
@@ -114,7 +117,7 @@ const EVERYBODY = {
 
 for (const { name, client, way } of everybody) {
   describe(`${name}: a client`, { concurrency: 4 }, () => {
-    const own = closed({ 'client-expiry-grace': '0s' });
+    const own = closed({ 'client-expiry-grace': '1s' });
     for (const [promise, play] of Object.entries(EVERYBODY)) test(promise, (t) => play(t, own.url, { client, way }));
   });
 }
@@ -180,6 +183,7 @@ describe('an application that negotiates for its users', () => {
       const heard = hear(connection, 'message');
       for (const time of numbers(2)) {
         await connection.start();
+        await attended(own.url, 'chat:lobby');
         await publish(own.url, { channel: 'chat:lobby', data: time });
         await heard.upTo(['message', time]);
         const { members } = await ask(connection, '$presence', 'chat:lobby');

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { CLIENTS, WAYS, ask, connected, flagsFor, join, open, refused, tell } from './clients.mjs';
 import { assertRefusal, hear, next } from '../common/hearing.mjs';
 import { fresh } from '../common/payloads.mjs';
-import { CLOSED, Server, api, publish, token } from '../common/server.mjs';
+import { CLOSED, Server, api, attended, publish, token } from '../common/server.mjs';
 
 const INVALID = 3500;
 const BAD_REQUEST = 3501;
@@ -16,10 +16,11 @@ const shows = (client, shown) => (client.isV2 ? { query: { token: shown } } : { 
 
 const EVERYBODY = {
   'with a good token is let in, and hears the channels that the token names': async ({ t, url, spec }) => {
-    const rooms = [fresh(), fresh('chat:')];
+    const rooms = [fresh('chat:'), fresh('chat:')];
     const socket = open(t, url, spec(token('ada', { channels: rooms })));
     const heard = hear(socket, 'message');
     await connected(socket);
+    for (const channel of rooms) await attended(url, channel);
     for (const channel of rooms) await publish(url, { channel, data: channel });
     assert.deepEqual(await heard.count(2), rooms.map((room) => ['message', room]));
   },
