@@ -10,7 +10,10 @@ const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', 
   '--disable-background-networking', '--disable-component-update', '--disable-sync'];
 const PATIENCE_MS = 20_000;
 // What the browser itself reports while the network is away; no page can keep it from that.
-const OUTAGE = /net::ERR_|WebSocket connection to/;
+const UNREACHABLE = /net::ERR_|WebSocket connection to/;
+// Before several nodes there is a balancer, which answers 502 or 503 where none is, and to pages of other origins no more than that.
+const UNAVAILABLE = /net::ERR_|WebSocket connection to|with a status of 50[23]|blocked by CORS policy/;
+const OUTAGE = Number(process.env.DUPLEX_NODES ?? 1) > 1 ? UNAVAILABLE : UNREACHABLE;
 
 /** Tries until `check` no longer throws; the last failure is the message. */
 export async function eventually(check, patience_ms = PATIENCE_MS) {
