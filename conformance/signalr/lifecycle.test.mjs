@@ -16,6 +16,7 @@ const QUICK = { 'client-heartbeat': '300ms', 'client-pong-timeout': '300ms' };
 async function works(url, connection) {
   const room = fresh();
   const heard = hear(connection, 'message');
+  connection.onclose((error) => heard.note(['closed', error?.message]));
   await ask(connection, '$subscribe', room);
   await publish(url, { channel: room, data: 'works' });
   await heard.upTo(['message', 'works']);
