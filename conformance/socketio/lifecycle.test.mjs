@@ -42,7 +42,7 @@ for (const [name, client] of Object.entries(CLIENTS)) {
       }
 
       test('stays connected while nothing is said but heartbeats', async (t) => {
-        const { url } = await Server.of(t, { ...flags, ...QUICK });
+        const { url } = await Server.of(t, { ...flags, ...QUICK, 'client-pong-timeout': '3s' });
         const socket = await join(t, url, { client, way });
         const { id } = socket;
         const lost = hear(socket, 'disconnect');
