@@ -129,7 +129,12 @@ test('every client comes back when the server has restarted', async (t) => {
   await own.restart('SIGTERM');
   const arrivals = () => window.page.evaluate(() => Object.values(window.together).map(({ arrivals }) => arrivals));
   // What reached a server that was about to end, socket.io-client gives up after 20 s.
-  await eventually(async () => assert.deepEqual(await arrivals(), [2, 2, 2, 2, 2]), 60_000);
+  await eventually(async () => {
+    // More often where it came to a node that was about to end, too.
+    const times = await arrivals();
+    assert.ok(times.length === 5 && times.every((each) => each >= 2), `${times}`);
+    assert.equal((await own.api('presence', { channel: 'lobby', count: true })).clients, 5);
+  }, 60_000);
   await own.api('publish', { channel: 'lobby', data: 'again' });
   await eventually(async () => {
     for (const [who, got] of Object.entries(await heard(window))) assert.deepEqual(got, ['message: again'], who);
