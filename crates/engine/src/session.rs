@@ -15,6 +15,9 @@ use crate::settings::Settings;
 use crate::trail::Trail;
 use crate::wheel::{TICK_MS, Tick, Wheel};
 
+/// How long a transport that was aborted may take to end, ms.
+const ABORTED_MS: u64 = 5_000;
+
 /// Names a session on its shard. A key of a session that has ended names nobody, even when its place is taken again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionKey {
@@ -268,7 +271,11 @@ impl Session {
             _ if self.due_ms > now_ms => self.wait_until(self.due_ms, key, wheel),
             Phase::Opening => return Due::Close(&CloseReason::STALE),
             Phase::Closing if self.sending == Sending::Away => return Due::End,
-            Phase::Closing => self.link.abort(),
+            Phase::Closing => {
+                self.link.abort();
+                // It ends with its transport; one that may go over to another is looked at again.
+                self.wait_until(now_ms + ABORTED_MS, key, wheel);
+            }
             Phase::Pinged if !self.has_answered && self.protocol.may_ignore_pings() => {
                 self.heard_ms = now_ms;
                 self.live(settings, key, wheel);

@@ -207,7 +207,13 @@ impl MovableLink {
             false => Released::Former,
             true => {
                 state.carrier = None;
-                Released::Last
+                match &state.ending {
+                    // A client that ended it waits for nothing.
+                    Some(Ending { reason, said: Said::No, .. }) if **reason != CloseReason::GOING_AWAY => {
+                        Released::Owing
+                    }
+                    _ => Released::Last,
+                }
             }
         }
     }
@@ -314,6 +320,8 @@ impl MovableLink {
 pub enum Released {
     /// It was: nothing carries it now.
     Last,
+    /// The same, and the session was closed, but its last word has not gone out: whoever comes in time gets it.
+    Owing,
     /// Another had taken its place.
     Former,
 }
@@ -382,6 +390,11 @@ impl Link for MovableLink {
                 Written::All => {}
                 Written::Blocked => return Written::Blocked,
                 Written::Dead | Written::Away => {
+                    if !carrier.wire.is_empty()
+                        && let Some(ending) = &mut state.ending
+                    {
+                        ending.said = Said::No;
+                    }
                     state.carrier = None;
                     return Written::Away;
                 }

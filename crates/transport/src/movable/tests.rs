@@ -202,3 +202,30 @@ fn a_farewell_is_said_again_on_a_transport_that_comes_after_it() {
         assert_eq!(*wire.taken.borrow(), [&b"closing"[..], b"bye"]);
     }
 }
+
+#[test]
+fn a_farewell_that_no_transport_took_is_owed_to_whoever_comes_next() {
+    for reason in [&CloseReason::RESTART, &CloseReason::GOING_AWAY] {
+        let link = MovableLink::new(|_| (Kind::Text, Care::Kept), 64, Box::new(()));
+        let mut outbox = FrameQueue::default();
+        let attach = || {
+            let wire = Rc::new(Wire::default());
+            let turn = link.attach(wire.clone(), Visit::Once, 0, None).expect("nothing is lost");
+            (wire, turn)
+        };
+        // It has brought something and is about to end when the session is closed, or it breaks off.
+        let (wire, turn) = attach();
+        outbox.push(Bytes::from_static(b"closing"));
+        link.farewell(reason, "");
+        let owed = if *reason == CloseReason::GOING_AWAY { Released::Last } else { Released::Owing };
+        assert_eq!(link.release(turn), owed);
+        let (broken, turn) = attach();
+        broken.abort();
+        assert_eq!((link.write(&mut outbox), link.release(turn)), (Written::Away, owed));
+        let (next, turn) = attach();
+        next.room.set(9);
+        assert_eq!((link.write(&mut outbox), link.release(turn)), (Written::All, Released::Last));
+        assert_eq!(*next.taken.borrow(), [&b"closing"[..], b"bye"]);
+        assert_eq!(wire.taken.borrow().len(), 0);
+    }
+}

@@ -191,8 +191,11 @@ impl Handler for Carried {
     }
 
     fn ended(&self) {
-        if self.link.release(self.turn) == Released::Last {
-            self.shard.left(self.key);
+        match self.link.release(self.turn) {
+            Released::Last => self.shard.left(self.key),
+            // That nothing carries it is learnt by writing.
+            Released::Owing => self.shard.writable(self.key),
+            Released::Former => {}
         }
     }
 }

@@ -214,8 +214,11 @@ impl Handler for Carried {
     }
 
     fn ended(&self) {
-        if self.link.release(self.turn) == Released::Last {
-            self.site.shard.left(self.known.key);
+        match self.link.release(self.turn) {
+            Released::Last => self.site.shard.left(self.known.key),
+            // That nothing carries it is learnt by writing.
+            Released::Owing => self.site.shard.writable(self.known.key),
+            Released::Former => {}
         }
     }
 }
@@ -257,7 +260,7 @@ impl Handler for Listening {
     }
 
     fn ended(&self) {
-        if self.link.release(self.turn) == Released::Last {
+        if self.link.release(self.turn) != Released::Former {
             self.site.shard.ended(self.key);
         }
     }
@@ -299,7 +302,7 @@ impl Handler for Polled {
         match released {
             _ if self.is_last.get() => self.site.shard.ended(self.known.key),
             // A connection that was closed is kept until a poll has said so.
-            Released::Last => self.site.shard.writable(self.known.key),
+            Released::Last | Released::Owing => self.site.shard.writable(self.known.key),
             Released::Former => {}
         }
     }
