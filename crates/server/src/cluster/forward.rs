@@ -90,13 +90,18 @@ impl Onward {
 }
 
 /// Where a request must be sent on to: its session is on another node that lives, and it was not sent on before.
-pub(crate) fn destination(site: &Site, caller: &Caller, request: &Request<Incoming>) -> Option<Destination> {
-    if caller.entrance == Entrance::Peers || site.nodes.is_alone() {
+pub(crate) async fn destination(
+    site: &Site,
+    caller: &Caller,
+    request: &Request<Incoming>,
+) -> Option<Destination> {
+    if caller.entrance == Entrance::Peers {
         return None;
     }
     let proofs = Arc::clone(site.proofs.as_ref()?);
     let whose = find_whose(site, request)?;
-    let address = site.nodes.address_of(whose.node)?;
+    // Boxed, so that requests for sessions of this node have no room for it.
+    let address = Box::pin(site.nodes.find(whose.node)).await?;
     Some(Destination { address, passage: whose.passage, proofs })
 }
 

@@ -93,6 +93,10 @@ pub(crate) struct Gathered {
 
 impl Talk {
     pub fn new(nodes: Arc<Nodes>, cluster: Option<Arc<dyn Cluster>>, address: Option<SocketAddr>) -> Self {
+        if cluster.is_none() {
+            // Nobody else need know.
+            nodes.introduce();
+        }
         let (asked, silent) = (Mutex::default(), Mutex::default());
         Self { nodes, cluster, address, asked, next: AtomicU64::new(0), silent }
     }
@@ -226,6 +230,7 @@ pub(crate) async fn listen(talk: Arc<Talk>, mut notes: Notes, station: Station, 
             },
             _ = beats.tick() => {
                 talk.send(Recipient::All, &Note::Here { address: talk.address });
+                talk.nodes.introduce();
                 heard.retain(|id, at: &mut Instant| {
                     let lives = at.elapsed() < SILENCE;
                     if !lives {

@@ -344,7 +344,7 @@ async fn answer_visitor(
         Visitor::Own => reply,
         Visitor::Guest(origin) => welcome_guest(reply, origin),
     };
-    if let Some(destination) = cluster::destination(site, &caller, &request) {
+    if let Some(destination) = cluster::destination(site, &caller, &request).await {
         // Boxed, so that other requests have no room for it.
         request = match Box::pin(cluster::send_on(site, &caller, request, destination)).await {
             Forwarded::Theirs(reply) => return reply,
@@ -417,7 +417,10 @@ pub(crate) fn is_stopping(site: &Site) -> bool {
 /// Whether clients should be sent here.
 fn readiness(site: &Site) -> Response<Body> {
     let why_not = match (is_stopping(site), site.carrier.health()) {
-        (false, Health::Reachable) => return text(StatusCode::OK, "ready\n"),
+        (false, Health::Reachable) if site.nodes.is_introduced() => {
+            return text(StatusCode::OK, "ready\n");
+        }
+        (false, Health::Reachable) => "not ready: the other nodes do not know of this one yet\n",
         (false, Health::Unreachable) => "not ready: the broker cannot be reached\n",
         (true, _) => "not ready: the server is shutting down\n",
     };
