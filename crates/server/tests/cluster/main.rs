@@ -7,15 +7,21 @@ mod support;
 #[allow(dead_code, unused_imports, reason = "Socket.IO's tests use the rest")]
 mod client;
 
+mod crowd;
+mod press;
 mod stage;
+mod watcher;
 
 mod moved;
 
 mod nats;
 mod redis {
     mod cut;
+    mod drained;
     mod foreign;
     mod full;
+    mod killed;
+    mod paused;
     mod restart;
     mod servers;
     mod start;
