@@ -8,6 +8,7 @@ mod support;
 mod client;
 
 mod crowd;
+mod path;
 mod press;
 mod stage;
 mod watcher;
@@ -18,6 +19,7 @@ mod nats;
 mod redis {
     mod cut;
     mod drained;
+    mod far;
     mod foreign;
     mod full;
     mod killed;
