@@ -134,9 +134,12 @@ async fn refuse(calls: &mut mpsc::Receiver<Call>) {
 /// With the scripts in Redis' cache, calls keep their order.
 async fn connect(target: &RedisTarget, keys: &Keys) -> RedisResult<Connection> {
     let mut connection = target.connect(None::<fn(PushInfo) -> Result<(), ()>>).await?;
-    for script in all_scripts() {
-        script.load_async(&mut connection).await?;
-    }
+    // At once: Redis may be far away.
+    let loading = all_scripts().into_iter().map(|script| {
+        let mut connection = connection.clone();
+        async move { script.load_async(&mut connection).await }
+    });
+    futures_util::future::try_join_all(loading).await?;
     if let Connection::Single(_) = connection {
         // A Redis that takes no writes now gives out no order either.
         let put_forward = ORDER.key(keys.order()).invoke_async::<i64>(&mut connection).await;

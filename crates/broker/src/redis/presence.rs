@@ -138,9 +138,14 @@ impl Shared {
             let mut here = redis::cmd("SADD");
             here.arg(self.keys.presence_of(&self.id.to_string())).arg(&*channel);
             drop(self.command(here));
-            // It may have left meanwhile.
-            if self.roll.lock().get(&channel).is_some_and(|members| members.contains_key(&member.client)) {
-                self.script(&channel, self.joining(&channel, &member, hears(tell))).await?;
+            let joining = {
+                let roll = self.roll.lock();
+                // It may have left meanwhile. Still under the lock, so that joining and leaving keep their order.
+                let is_here = roll.get(&channel).is_some_and(|members| members.contains_key(&member.client));
+                is_here.then(|| self.script(&channel, self.joining(&channel, &member, hears(tell))))
+            };
+            if let Some(joining) = joining {
+                joining.await?;
             }
         }
         Ok(())
