@@ -56,6 +56,8 @@ pub(crate) struct State {
     pub stalled: Vec<SessionKey>,
     /// How far the check of positions has come.
     pub checked: usize,
+    /// What is left of looks at positions, in shares of a tick.
+    pub owed_looks: u64,
     /// What the outboxes held when the node was last told.
     told_bytes: usize,
     /// Outboxes to be flushed at the end of the turn.
@@ -105,6 +107,7 @@ impl Shard {
             paced: Vec::new(),
             stalled: Vec::new(),
             checked: 0,
+            owed_looks: 0,
             told_bytes: 0,
             dirty: VecDeque::new(),
             wheel: Wheel::new(),

@@ -282,7 +282,9 @@ impl Shard {
         let some = {
             let state = &mut *self.state.borrow_mut();
             let ticks = (u64::from(self.settings.get().position_check_ms) / TICK_MS).max(1);
-            let count = (state.hub.places() as u64).div_ceil(ticks);
+            state.owed_looks += state.hub.places() as u64;
+            let count = state.owed_looks / ticks;
+            state.owed_looks %= ticks;
             state.hub.some_channels(&mut state.checked, usize::try_from(count).unwrap_or(usize::MAX))
         };
         for channel in some {

@@ -1,7 +1,7 @@
 //! What a client that comes back gets, and how it finds out that something is missing.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use duplex_broker::Memory;
 use duplex_core::{
@@ -63,6 +63,8 @@ fn whoever_missed_more_than_fits_into_its_outbox_gets_it_as_it_reads() {
 struct Leaky {
     memory: Arc<Memory>,
     leaks: AtomicBool,
+    /// How often positions were read.
+    looks: AtomicUsize,
 }
 
 impl Broker for Leaky {
@@ -87,6 +89,7 @@ impl Broker for Leaky {
     }
 
     fn history(&self, channel: &ChannelName, extent: Extent) -> Pending<Result<History, BrokerError>> {
+        self.looks.fetch_add(usize::from(extent == Extent::Nothing), Relaxed);
         self.memory.history(channel, extent)
     }
 }
@@ -94,7 +97,7 @@ impl Broker for Leaky {
 fn leaky() -> (Story, Arc<Leaky>) {
     let mut broker = None;
     let story = Story::over(settings(), Namespaces::one(open()), |memory| {
-        let leaky = Arc::new(Leaky { memory, leaks: AtomicBool::new(false) });
+        let leaky = Arc::new(Leaky { memory, leaks: AtomicBool::new(false), looks: AtomicUsize::new(0) });
         Arc::clone(broker.insert(leaky))
     });
     (story, broker.unwrap())
@@ -127,6 +130,18 @@ fn a_subscriber_that_is_starved_finds_out_within_forty_seconds() {
         assert!(waited_ms <= 40_000, "not noticed");
     }
     story.run("b: unsub nothing", "a: close3010 | b: left");
+}
+
+#[test]
+fn a_channel_is_looked_at_as_often_as_is_set_however_few_there_are() {
+    let (mut story, broker) = leaky();
+    story.run("a: connect; sub news", "a: hello news@0");
+    let before = broker.looks.load(Relaxed);
+    for _ in 0..1_000 {
+        story.heard("a");
+        story.quiet(100);
+    }
+    assert!((3..=4).contains(&(broker.looks.load(Relaxed) - before)), "every 25 s, for 100 s");
 }
 
 #[test]
