@@ -410,7 +410,7 @@ mod tests {
         let lost = History { position: at(2, 1), past: Past::Lost };
         assert_eq!(listeners.mended(&name(), lost), Then::Nothing);
         assert_eq!(listeners.publication(publication(2, 2)), Then::Nothing);
-        assert_eq!(said(&heard), "2 3 ! 2");
+        assert_eq!(said(&heard), "2 3 ! 2?");
     }
 
     #[test]

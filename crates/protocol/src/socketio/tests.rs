@@ -328,17 +328,17 @@ fn who_comes_back_is_greeted_when_it_has_everything() {
     let mut socket =
         Socket::new(Namespace::parse("/").unwrap(), (Form::Text, Dialect::V5), 1_000, introduction);
     let hello = Answer::Connected { client: client(), user: None, expires_in_ms: None, join: vec![] };
-    assert_eq!(answer(&mut socket, 0, hello), "sub news Some(3)");
+    assert_eq!(answer(&mut socket, Ticket::OWN.0, hello), "sub news Some(3)");
     let subscribed =
         |recovered| Answer::Subscribed { channel: news.clone(), position: position(5), recovered };
-    assert_eq!(answer(&mut socket, 0, subscribed(Recovered::All)), "");
+    assert_eq!(answer(&mut socket, Ticket::OWN.0, subscribed(Recovered::All)), "");
     let greeting = format!(r#"0{{"sid":"{CLIENT}","pid":"secret"}}"#);
-    assert_eq!(answer(&mut socket, 0, Answer::Recovered { channel: news.clone() }), greeting);
+    assert_eq!(answer(&mut socket, Ticket::OWN.0, Answer::Recovered { channel: news.clone() }), greeting);
     let emission = duplex_core::Emission {
         event: EventName::parse("e").unwrap(),
         payload: Payload::Data(json(r#""x""#)),
     };
-    let told = answer(&mut socket, 0, Answer::Told { events: vec![emission] });
+    let told = answer(&mut socket, Ticket::OWN.0, Answer::Told { events: vec![emission] });
     assert_eq!(told, r#"2["e","x",null]"#, "a text at the end would be taken for an offset");
 }
 
