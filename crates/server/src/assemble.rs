@@ -531,7 +531,7 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
         Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
     };
     let caller = Caller { peer: peer.ip(), entrance: Entrance::Public, seat: Arc::new(seat) };
-    doors::serve(site, stream, Bytes::new(), Arc::new(caller));
+    doors::serve(site, stream.into(), Bytes::new(), Arc::new(caller));
 }
 
 async fn ticks(site: Rc<Site>) {

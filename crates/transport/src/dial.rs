@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
+use crate::Stream;
 use crate::listener::SocketOptions;
 
 /// How long a server on the same network may take to accept.
@@ -21,7 +22,7 @@ const RECEIVE_BUFFER_BYTES: u32 = 64 << 10;
 ///
 /// # Errors
 /// Those of the operating system; [`TimedOut`](io::ErrorKind::TimedOut) after 2 s.
-pub(crate) async fn dial(address: SocketAddr, options: SocketOptions) -> io::Result<TcpStream> {
+pub(crate) async fn dial(address: SocketAddr, options: SocketOptions) -> io::Result<Stream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     socket.set_send_buffer_size(u32::try_from(options.send_buffer_bytes).unwrap_or(u32::MAX))?;
@@ -31,5 +32,6 @@ pub(crate) async fn dial(address: SocketAddr, options: SocketOptions) -> io::Res
     #[cfg(target_os = "linux")]
     SockRef::from(&socket).set_tcp_user_timeout(Some(options.user_timeout))?;
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(address));
-    connecting.await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
+    let connected = connecting.await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()));
+    connected.map(Stream::from)
 }

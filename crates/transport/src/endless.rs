@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::Stream;
 use bytes::Bytes;
 use duplex_core::{CloseReason, FrameQueue, Heartbeat, Link, Message, Written};
-use tokio::net::TcpStream;
 
 use crate::Handler;
 use crate::framing::Framing;
@@ -19,7 +19,7 @@ use crate::socket;
 
 /// The writing side of the response.
 pub struct EndlessLink {
-    stream: TcpStream,
+    stream: Stream,
     framing: Framing,
     /// What comes before all frames, as long as it is not out.
     head: RefCell<FrameQueue>,
@@ -40,7 +40,7 @@ enum Stage {
 
 impl EndlessLink {
     /// Frames go out on `stream`, behind `head`.
-    pub fn new(stream: TcpStream, framing: Framing, head: Vec<u8>) -> Rc<Self> {
+    pub fn new(stream: Stream, framing: Framing, head: Vec<u8>) -> Rc<Self> {
         let mut queue = FrameQueue::default();
         queue.push(Bytes::from(head));
         Rc::new(Self {
@@ -82,7 +82,7 @@ impl Link for EndlessLink {
             Ok(()) => {
                 if self.stage.get() == Stage::Ending {
                     self.stage.set(Stage::Ended);
-                    let _ = rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write);
+                    let _ = self.stream.shutdown_write();
                 }
                 Written::All
             }

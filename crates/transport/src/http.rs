@@ -19,7 +19,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::net::TcpStream;
+
+use crate::Stream;
 
 pub use ask::{Asked, ask};
 pub use lines::{Line, Lines, Unanswered};
@@ -32,10 +33,10 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 100;
 
 /// What goes on with a socket after its upgrade; the bytes are what the client sent behind its request.
-pub type Upgraded = Box<dyn FnOnce(TcpStream, Bytes)>;
+pub type Upgraded = Box<dyn FnOnce(Stream, Bytes)>;
 
 /// What goes on with a socket whose request is still to be answered; the headers belong into the answer.
-pub type TakenOver = Box<dyn FnOnce(TcpStream, Bytes, HeaderMap)>;
+pub type TakenOver = Box<dyn FnOnce(Stream, Bytes, HeaderMap)>;
 
 /// The answer to a request.
 pub enum Reply {
@@ -111,7 +112,7 @@ enum Exit {
 
 /// Serves the requests of one connection until it ends or is handed on; `early` is what was read of it already. A client
 /// may take `head_timeout` to send the head of a request, and as long to send the next one on an idle connection.
-pub async fn serve<F, A>(stream: TcpStream, early: Bytes, head_timeout: Duration, answer: F)
+pub async fn serve<F, A>(stream: Stream, early: Bytes, head_timeout: Duration, answer: F)
 where
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Reply>,

@@ -16,11 +16,14 @@ mod endless;
 pub mod poll;
 mod framing;
 mod socket;
+mod stream;
+mod tls;
 pub mod splice;
 
 pub use endless::{Endless, EndlessLink};
 pub use framing::Framing;
 pub use listener::{Acceptor, BUSY, SocketOptions, TOO_MANY, turn_away};
+pub use stream::{Moving, Stream};
 
 use bytes::Bytes;
 use duplex_core::{CloseReason, Frame};

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::Stream;
 use bytes::Bytes;
 use duplex_core::{CloseReason, FrameQueue, Heartbeat, Link, Message, Written};
 use http::StatusCode;
-use tokio::net::TcpStream;
 
 use crate::Handler;
 use crate::framing::Framing;
@@ -79,7 +79,7 @@ impl PollLink {
     /// Waits for the answer; `None` if the connection ends before.
     fn poll_answer(
         &self,
-        stream: &TcpStream,
+        stream: &Stream,
         early: &mut Vec<u8>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<(StatusCode, FrameQueue)>> {
@@ -143,7 +143,7 @@ pub enum Refused {
 /// A request that polls, and its connection.
 pub struct Request {
     /// Where the answer goes.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// What the client sent behind its request.
     pub early: Bytes,
     /// Header fields of the answer.
@@ -155,7 +155,7 @@ pub struct Request {
 }
 
 /// Waits until `link` has an answer and sends it. Gives the connection back if another request may come on it.
-pub async fn run(request: Request, link: Rc<PollLink>, handler: impl Handler) -> Option<(TcpStream, Bytes)> {
+pub async fn run(request: Request, link: Rc<PollLink>, handler: impl Handler) -> Option<(Stream, Bytes)> {
     let Request { stream, early, fields, afterwards, patience } = request;
     let ending = Ending { link: Rc::clone(&link), handler };
     let mut early = Vec::from(early);

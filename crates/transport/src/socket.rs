@@ -3,8 +3,8 @@
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll};
 
+use crate::Stream;
 use duplex_core::FrameQueue;
-use tokio::net::TcpStream;
 
 /// Frames one vectored write takes.
 const SLICES_MAX: usize = 32;
@@ -14,7 +14,7 @@ const UNASKED_BYTES: usize = 512;
 const EARLY_BYTES_MAX: usize = 16 << 10;
 
 /// One write of what the socket takes now.
-pub(crate) fn write_some(stream: &TcpStream, queue: &FrameQueue) -> io::Result<usize> {
+pub(crate) fn write_some(stream: &Stream, queue: &FrameQueue) -> io::Result<usize> {
     let mut frames = queue.iter();
     match (frames.next(), frames.next()) {
         (None, _) => Ok(0),
@@ -28,11 +28,11 @@ pub(crate) fn write_some(stream: &TcpStream, queue: &FrameQueue) -> io::Result<u
     }
 }
 
-/// Writes from the front of `queue` until it is empty.
+/// Writes from the front of `queue` until it is empty, and all of it is with the kernel.
 ///
 /// # Errors
 /// [`WouldBlock`](io::ErrorKind::WouldBlock) when the socket is full; any other if the connection broke.
-pub(crate) fn write_all(stream: &TcpStream, queue: &mut FrameQueue) -> io::Result<()> {
+pub(crate) fn write_all(stream: &Stream, queue: &mut FrameQueue) -> io::Result<()> {
     while !queue.is_empty() {
         match write_some(stream, queue) {
             Ok(written) => queue.advance(written),
@@ -40,11 +40,11 @@ pub(crate) fn write_all(stream: &TcpStream, queue: &mut FrameQueue) -> io::Resul
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    stream.try_flush()
 }
 
 /// Waits for what comes from a client that has nothing to say, and gives it to `take`. Ready when the connection has ended.
-pub(crate) fn poll_end(stream: &TcpStream, cx: &mut Context<'_>, mut take: impl FnMut(&[u8])) -> Poll<()> {
+pub(crate) fn poll_end(stream: &Stream, cx: &mut Context<'_>, mut take: impl FnMut(&[u8])) -> Poll<()> {
     let mut unasked = [0; UNASKED_BYTES];
     loop {
         match stream.poll_read_ready(cx) {
@@ -64,7 +64,7 @@ pub(crate) fn poll_end(stream: &TcpStream, cx: &mut Context<'_>, mut take: impl 
 
 /// Waits for the end of a client whose request waits; what it sends behind the request is kept. Ready also if that is too
 /// much.
-pub(crate) fn poll_gone(stream: &TcpStream, early: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()> {
+pub(crate) fn poll_gone(stream: &Stream, early: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<()> {
     let mut is_abused = false;
     let ended = poll_end(stream, cx, |bytes| {
         is_abused |= early.len() + bytes.len() > EARLY_BYTES_MAX;

@@ -8,8 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::Stream;
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// Most that is read before it is written, bytes.
@@ -18,11 +18,11 @@ const BUFFER_BYTES: usize = 16 << 10;
 /// A connection of a client, and one to the server that serves it.
 pub struct Splice {
     /// The client's.
-    pub client: TcpStream,
+    pub client: Stream,
     /// What the client has sent already.
     pub early: Bytes,
     /// The server's.
-    pub server: TcpStream,
+    pub server: Stream,
     /// What the client is to get first.
     pub first: Bytes,
     /// What becomes of what the client sends.
@@ -144,14 +144,14 @@ fn clock_for(up: &Flow, down: &Flow) -> Clock {
 
 impl Flow {
     /// Passes on what there is. Ready when the source has ended, and the sink knows it.
-    fn poll(&mut self, from: &TcpStream, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, from: &Stream, to: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_write(to, cx))?;
             match self.stage {
                 Stage::Ended => return Poll::Ready(Ok(())),
                 Stage::Ending => {
                     self.stage = Stage::Ended;
-                    rustix::net::shutdown(to, rustix::net::Shutdown::Write)?;
+                    to.shutdown_write()?;
                 }
                 Stage::Open => ready!(self.poll_read(from, to, cx))?,
             }
@@ -159,7 +159,7 @@ impl Flow {
     }
 
     /// Writes what waits.
-    fn poll_write(&mut self, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, to: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.waiting.is_empty() {
             match to.try_write(&self.waiting) {
                 Ok(written) => self.take(written),
@@ -170,6 +170,12 @@ impl Flow {
         }
         // An empty slice would keep all of its buffer.
         self.waiting = Bytes::new();
+        while let Err(error) = to.try_flush() {
+            if error.kind() != io::ErrorKind::WouldBlock {
+                return Poll::Ready(Err(error));
+            }
+            ready!(to.poll_write_ready(cx))?;
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -179,7 +185,7 @@ impl Flow {
     }
 
     /// Reads once, and writes what it can of that; only the rest is kept.
-    fn poll_read(&mut self, from: &TcpStream, to: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(&mut self, from: &Stream, to: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut buffer = [0; BUFFER_BYTES];
         ready!(from.poll_read_ready(cx))?;
         match from.try_read(&mut buffer) {
@@ -197,7 +203,7 @@ impl Flow {
     }
 
     /// Waits for the end of a client that has nothing to say.
-    fn poll_end(&mut self, from: &TcpStream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_end(&mut self, from: &Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         crate::socket::poll_end(from, cx, |_| {}).map(|()| {
             self.stage = Stage::Ended;
             Ok(())

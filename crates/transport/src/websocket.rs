@@ -11,14 +11,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::Stream;
 use bytes::Bytes;
 use duplex_core::{Budget, CloseReason, Frame, FrameQueue, Heartbeat, Link, Message, Rate, Spent, Written};
 use duplex_websocket::handshake::Accept;
 use duplex_websocket::{
     CloseCode, Compression, Decoder, Deflater, Event, Inflater, Kind, Limits, Role, Violation, encode,
 };
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::Handler;
@@ -71,7 +70,7 @@ impl Shared {
 
 /// The writing side of a connection.
 pub struct WebSocketLink {
-    stream: TcpStream,
+    stream: Stream,
     shared: Rc<Shared>,
     /// Whether this client takes deflated frames.
     compression: Compression,
@@ -154,7 +153,7 @@ impl WebSocketLink {
             // RFC 6455, 7.1.1: the server closes the TCP connection first.
             Stage::BothClosed => self.abort(),
             // The peer may not have read our close frame yet, so only say that nothing follows it.
-            Stage::Broken => drop(rustix::net::shutdown(&self.stream, rustix::net::Shutdown::Write)),
+            Stage::Broken => drop(self.stream.shutdown_write()),
             Stage::Open | Stage::PeerClosed | Stage::Farewell | Stage::Over => {}
         }
     }
@@ -268,7 +267,7 @@ impl Inflating {
 }
 
 /// The writing side for a socket that was upgraded by `accept`.
-pub fn link(stream: TcpStream, accept: &Accept, shared: Rc<Shared>) -> Rc<WebSocketLink> {
+pub fn link(stream: Stream, accept: &Accept, shared: Rc<Shared>) -> Rc<WebSocketLink> {
     let compression = if accept.shared_frames() { Compression::PerMessage } else { Compression::Off };
     let state = Cell::new(State::default());
     Rc::new(WebSocketLink { stream, shared, compression, state, reader: RefCell::new(None) })
@@ -291,7 +290,7 @@ impl<H: Handler> Connection<H> {
     fn read(&mut self) -> io::Result<More> {
         let shared = Rc::clone(&self.link.shared);
         let buffer = &mut **shared.buffer.borrow_mut();
-        match receive(&self.link.stream, buffer)? {
+        match self.link.stream.try_read(buffer)? {
             0 => Ok(More::End),
             length => {
                 self.handler.heard();
@@ -394,20 +393,6 @@ enum More {
     Likely,
     Later,
     End,
-}
-
-/// Receives, and when the read was short notes at once that the socket is empty: no second call to learn it.
-fn receive(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut received = None;
-    let noted = stream.try_io(Interest::READABLE, || {
-        let (length, _) = rustix::net::recv(stream, &mut *buffer, rustix::net::RecvFlags::empty())?;
-        received = Some(length);
-        if length < buffer.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    });
-    match received {
-        Some(length) => Ok(length),
-        None => noted.map(|()| 0),
-    }
 }
 
 fn act(link: &WebSocketLink, handler: &impl Handler, event: Event<'_>) {

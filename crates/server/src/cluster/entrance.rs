@@ -40,7 +40,7 @@ fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, place: Place) {
         Ok(stream) => {
             let seat = Arc::new(Seat::take(Arc::clone(&site.taken), place));
             let caller = Arc::new(Caller { peer: peer.ip(), entrance: Entrance::Peers, seat });
-            doors::serve(site, stream, Bytes::new(), caller);
+            doors::serve(site, stream.into(), Bytes::new(), caller);
         }
         Err(error) => tracing::warn!(%error, "cannot serve a connection of another node"),
     }

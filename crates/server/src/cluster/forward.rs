@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use duplex_engine::unix_ms;
 use duplex_transport::SocketOptions;
+use duplex_transport::Stream;
 use duplex_transport::http::{
     Afterwards, Asked, Fields, Line, Lines, Reply, Unanswered, ask, attend, respond, text,
 };
@@ -19,7 +20,6 @@ use duplex_transport::splice::{Patience, Splice, Upward};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body as _, Incoming};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::proof::{FORWARDED, Proofs, target};
@@ -193,7 +193,7 @@ async fn poll(
 /// Writes an answer as it comes. `None` if it did not come whole, or could not be written.
 async fn relay(
     site: &Site,
-    stream: &TcpStream,
+    stream: &Stream,
     (line, mut response): (Line, Response<Incoming>),
     then: Afterwards,
 ) -> Option<()> {
@@ -265,8 +265,8 @@ async fn spliced(
 fn splice(
     site: &Site,
     caller: Arc<Caller>,
-    (client, early): (TcpStream, Bytes),
-    (server, first): (TcpStream, Bytes),
+    (client, early): (Stream, Bytes),
+    (server, first): (Stream, Bytes),
     upward: Upward,
 ) {
     let settings = site.live().settings;

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use duplex_core::ShardId;
-use tokio::net::TcpStream;
+use duplex_transport::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Site;
@@ -45,14 +45,14 @@ impl Site {
     pub fn move_socket<T: Send + 'static>(
         &self,
         shard: ShardId,
-        stream: TcpStream,
+        stream: Stream,
         baggage: T,
-        arrive: impl FnOnce(&Rc<Site>, TcpStream, T) + Send + 'static,
-    ) -> Result<(), (TcpStream, T)> {
+        arrive: impl FnOnce(&Rc<Site>, Stream, T) + Send + 'static,
+    ) -> Result<(), (Stream, T)> {
         let permit = self.errands.get(shard.index()).and_then(|errands| errands.try_reserve().ok());
         let Some(permit) = permit else { return Err((stream, baggage)) };
-        match stream.into_std() {
-            Ok(stream) => permit.send(Box::new(move |site| match TcpStream::from_std(stream) {
+        match stream.detach() {
+            Ok(moving) => permit.send(Box::new(move |site| match moving.attach() {
                 Ok(stream) => arrive(site, stream, baggage),
                 Err(error) => tracing::warn!(%error, "cannot take a connection over from another shard"),
             })),

@@ -22,11 +22,11 @@ use bytes::Bytes;
 use duplex_core::{EncodingId, ErrorCode, Health, Identity, Refusal, ShardId, Spent};
 use duplex_engine::{Encoding, Ground, Pieces, Shard, unix_ms};
 use duplex_protocol::native::Form;
+use duplex_transport::Stream;
 use duplex_transport::http::{self as transport, Afterwards, Body, Reply, text};
 use duplex_transport::{Framing, websocket};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use crate::api::{Endpoint, Station};
@@ -261,7 +261,7 @@ pub(crate) fn forwarded(headers: &HeaderMap) -> Option<&str> {
 const WHERE: &str = "there is nothing here; try /, /ws, /sse, /session, /signalr, /socket.io/, /engine.io/, /echo, /api/v1/publish, /healthz or /readyz\n";
 
 /// Serves a connection from now on; `early` is what was read of it already.
-pub(crate) fn serve(site: &Rc<Site>, stream: TcpStream, early: Bytes, caller: Arc<Caller>) {
+pub(crate) fn serve(site: &Rc<Site>, stream: Stream, early: Bytes, caller: Arc<Caller>) {
     let site = Rc::clone(site);
     let head_timeout = site.live().head_timeout;
     tokio::task::spawn_local(async move {
@@ -273,7 +273,7 @@ pub(crate) fn serve(site: &Rc<Site>, stream: TcpStream, early: Bytes, caller: Ar
 /// Answers on a socket that was taken out of HTTP; another request may come behind.
 fn answer_on(
     site: &Rc<Site>,
-    stream: TcpStream,
+    stream: Stream,
     (early, caller): (Bytes, Arc<Caller>),
     (response, then): (Vec<u8>, Afterwards),
 ) {

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use crate::Stream;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use tokio::net::TcpStream;
 
 use super::{Body, HEAD_BYTES_MAX, HEADERS_MAX, raw};
 
@@ -16,16 +16,16 @@ pub enum Asked {
     /// An ordinary one; the connection is done with.
     Whole(Response<Body>),
     /// One that goes on until the connection ends; the bytes are the first of its body.
-    Endless(Response<()>, TcpStream, Bytes),
+    Endless(Response<()>, Stream, Bytes),
     /// Something else is spoken from now on; the bytes are the first of it.
-    Switched(Response<Body>, TcpStream, Bytes),
+    Switched(Response<Body>, Stream, Bytes),
 }
 
 /// Sends the head of a request that has no body, and reads the answer as far as it must be there now.
 ///
 /// # Errors
 /// The connection broke, or what came is no answer.
-pub async fn ask(stream: TcpStream, head: &[u8]) -> io::Result<Asked> {
+pub async fn ask(stream: Stream, head: &[u8]) -> io::Result<Asked> {
     raw::write(&stream, head).await?;
     let mut read = BytesMut::with_capacity(1 << 10);
     let (head, length) = loop {
@@ -79,7 +79,7 @@ fn parse(bytes: &[u8]) -> io::Result<Option<(Response<()>, usize)>> {
     Ok(Some((response, length)))
 }
 
-async fn fill(stream: &TcpStream, read: &mut BytesMut) -> io::Result<()> {
+async fn fill(stream: &Stream, read: &mut BytesMut) -> io::Result<()> {
     loop {
         stream.readable().await?;
         match read_some(stream, read) {
@@ -91,7 +91,7 @@ async fn fill(stream: &TcpStream, read: &mut BytesMut) -> io::Result<()> {
     }
 }
 
-fn read_some(stream: &TcpStream, read: &mut BytesMut) -> io::Result<usize> {
+fn read_some(stream: &Stream, read: &mut BytesMut) -> io::Result<usize> {
     let mut buffer = [0; 2 << 10];
     let length = stream.try_read(&mut buffer)?;
     read.extend_from_slice(&buffer[..length]);

@@ -6,11 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::Stream;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ impl Lines {
     ///
     /// # Errors
     /// The same.
-    pub async fn bare(&self, address: SocketAddr) -> io::Result<TcpStream> {
+    pub async fn bare(&self, address: SocketAddr) -> io::Result<Stream> {
         dial(address, self.options).await
     }
 

@@ -8,29 +8,29 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
+use crate::Stream;
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, Method, StatusCode, header};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use crate::socket;
 
 /// A socket of which something was read already.
 pub(super) struct Replay {
     early: Bytes,
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     /// Whether hyper has nothing more to write than it has written.
     flushed: Rc<Cell<bool>>,
 }
 
 impl Replay {
-    pub fn new(stream: TcpStream, early: Bytes, flushed: Rc<Cell<bool>>) -> Self {
+    pub fn new(stream: Stream, early: Bytes, flushed: Rc<Cell<bool>>) -> Self {
         Self { early, io: TokioIo::new(stream), flushed }
     }
 
     /// The socket, and a copy of what was read and not used; `read` is the first part of it.
-    pub fn into_inner(self, read: &[u8]) -> (TcpStream, Bytes) {
+    pub fn into_inner(self, read: &[u8]) -> (Stream, Bytes) {
         (self.io.into_inner(), Bytes::from([read, &self.early].concat()))
     }
 }
@@ -139,13 +139,19 @@ fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
 ///
 /// # Errors
 /// The connection broke.
-pub(super) async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write(stream: &Stream, bytes: &[u8]) -> io::Result<()> {
     let mut rest = bytes;
     while !rest.is_empty() {
         match stream.try_write(rest) {
             Ok(written) => rest = &rest[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.writable().await?,
             Err(error) => return Err(error),
+        }
+    }
+    while let Err(error) = stream.try_flush() {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => stream.writable().await?,
+            _ => return Err(error),
         }
     }
     Ok(())
@@ -155,18 +161,14 @@ pub(super) async fn write(stream: &TcpStream, bytes: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// The connection broke, or its reader took too long.
-pub async fn respond(stream: &TcpStream, response: &[u8], patience: Duration) -> io::Result<()> {
+pub async fn respond(stream: &Stream, response: &[u8], patience: Duration) -> io::Result<()> {
     let writing = tokio::time::timeout(patience, write(stream, response));
     writing.await.unwrap_or_else(|_elapsed| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// Waits for what a client is to be answered, for as long as the client is there: `None` if it has gone. What it sends
 /// meanwhile is added to `early`.
-pub async fn attend<T>(
-    stream: &TcpStream,
-    early: &mut Vec<u8>,
-    answer: impl Future<Output = T>,
-) -> Option<T> {
+pub async fn attend<T>(stream: &Stream, early: &mut Vec<u8>, answer: impl Future<Output = T>) -> Option<T> {
     let mut answer = pin!(answer);
     poll_fn(|cx| match answer.as_mut().poll(cx) {
         Poll::Ready(answer) => Poll::Ready(Some(answer)),

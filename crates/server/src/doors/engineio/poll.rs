@@ -7,11 +7,11 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use bytes::Bytes;
 use duplex_core::{CloseReason, Frame};
 use duplex_protocol::engineio::Refused;
+use duplex_transport::Stream;
 use duplex_transport::http::{Afterwards, Fields, Reply};
 use duplex_transport::poll::{self, PollLink};
 use duplex_transport::{Framing, Handler};
 use hyper::body::{Body as _, Incoming};
-use tokio::net::TcpStream;
 
 use super::registry::Sid;
 use super::{Connection, refuse};
@@ -56,7 +56,7 @@ pub(super) fn answer(site: &Rc<Site>, caller: Arc<Caller>, request: &Request<Inc
 }
 
 /// The socket is on the session's shard.
-fn arrive(site: &Rc<Site>, stream: TcpStream, visit: Visit) {
+fn arrive(site: &Rc<Site>, stream: Stream, visit: Visit) {
     visit.caller.seat.move_to(&site.taken);
     let Some(connection) = site.engines.find(&visit.sid.secret) else {
         return turn_away(site, stream, visit, StatusCode::BAD_REQUEST, &Refused::UnknownSession.json());
@@ -88,7 +88,7 @@ fn arrive(site: &Rc<Site>, stream: TcpStream, visit: Visit) {
 }
 
 /// Answers with a status; another request may come behind.
-fn turn_away(site: &Rc<Site>, stream: TcpStream, visit: Visit, status: StatusCode, json: &str) {
+fn turn_away(site: &Rc<Site>, stream: Stream, visit: Visit, status: StatusCode, json: &str) {
     let Visit { early, caller, headers: mut fields, afterwards, .. } = visit;
     if !json.is_empty() {
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use duplex_core::{CloseReason, Frame, Link};
 use duplex_protocol::engineio::{Refused, Transport, Version};
 use duplex_transport::Handler;
+use duplex_transport::Stream;
 use duplex_transport::http::Reply;
 use duplex_transport::websocket::{self, WebSocketLink};
 use duplex_websocket::Compression;
 use duplex_websocket::handshake::Accept;
 use http::Request;
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 
 use super::connection::{Carrier, Origin};
 use super::registry::Sid;
@@ -88,7 +88,7 @@ struct Probe {
 
 /// The socket is on the session's shard. That a socket has room is not known as soon as it has come, but what came with its
 /// request is answered at once.
-fn receive(site: &Rc<Site>, stream: TcpStream, probe: Probe) {
+fn receive(site: &Rc<Site>, stream: Stream, probe: Probe) {
     let site = Rc::clone(site);
     tokio::task::spawn_local(async move {
         if stream.writable().await.is_ok() {
@@ -97,7 +97,7 @@ fn receive(site: &Rc<Site>, stream: TcpStream, probe: Probe) {
     });
 }
 
-fn arrive(site: &Rc<Site>, stream: TcpStream, probe: Probe) {
+fn arrive(site: &Rc<Site>, stream: Stream, probe: Probe) {
     let Probe { sid, accept, early, caller } = probe;
     caller.seat.move_to(&site.taken);
     // A session that has ended, or has a WebSocket, wants none: the socket is dropped.

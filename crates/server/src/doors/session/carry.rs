@@ -8,6 +8,7 @@ use bytes::Bytes;
 use duplex_core::{CloseReason, Frame, Link};
 use duplex_engine::{SessionKey, Shard};
 use duplex_protocol::native::{self, Form};
+use duplex_transport::Stream;
 use duplex_transport::http::{Afterwards, Fields, Reply, text};
 use duplex_transport::movable::{CountError, MovableLink, Released, Turn, Visit};
 use duplex_transport::poll::{self, PollLink};
@@ -15,7 +16,6 @@ use duplex_transport::{Endless, EndlessLink, Framing, Handler, websocket};
 use duplex_websocket::handshake::Accept;
 use duplex_websocket::{CloseCode, encode};
 use hyper::body::{Body as _, Incoming};
-use tokio::net::TcpStream;
 
 use super::registry::Found;
 use super::{NotTaken, SessionToken};
@@ -74,7 +74,7 @@ pub(super) fn by_response(
 /// A WebSocket, upgraded already, carries the session.
 pub(in crate::doors) fn by_websocket(
     site: &Rc<Site>,
-    stream: TcpStream,
+    stream: Stream,
     early: Bytes,
     caller: Arc<Caller>,
     (token, after): (SessionToken, u64),
@@ -85,7 +85,7 @@ pub(in crate::doors) fn by_websocket(
 }
 
 /// Brings a socket to the shard of the session.
-fn bring(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
+fn bring(site: &Rc<Site>, stream: Stream, carry: Carry) {
     if site.is_place_of(carry.token.shard) {
         return here(site, stream, carry);
     }
@@ -96,7 +96,7 @@ fn bring(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
 }
 
 /// The socket is on the session's shard.
-fn here(site: &Rc<Site>, stream: TcpStream, mut carry: Carry) {
+fn here(site: &Rc<Site>, stream: Stream, mut carry: Carry) {
     carry.caller.seat.move_to(&site.taken);
     let Some(session) = site.sessions.find(&carry.token.secret) else {
         return refuse(site, stream, carry, &NotTaken::NoSession);
@@ -129,17 +129,17 @@ fn here(site: &Rc<Site>, stream: TcpStream, mut carry: Carry) {
 }
 
 /// Frames that the client wants are no longer kept.
-fn lost(site: &Rc<Site>, stream: TcpStream, carry: Carry) {
+fn lost(site: &Rc<Site>, stream: Stream, carry: Carry) {
     let sentence = "after: these frames are no longer kept; open another session and recover";
     turn_away(site, stream, carry, StatusCode::GONE, sentence);
 }
 
-fn refuse(site: &Rc<Site>, stream: TcpStream, carry: Carry, refusal: &NotTaken) {
+fn refuse(site: &Rc<Site>, stream: Stream, carry: Carry, refusal: &NotTaken) {
     turn_away(site, stream, carry, refusal.status(), &refusal.to_string());
 }
 
 /// Answers with a status; another request may come behind. A WebSocket is closed.
-fn turn_away(site: &Rc<Site>, stream: TcpStream, carry: Carry, status: StatusCode, sentence: &str) {
+fn turn_away(site: &Rc<Site>, stream: Stream, carry: Carry, status: StatusCode, sentence: &str) {
     let answer = match carry.transport {
         Transport::Response(_, mut headers, then) => {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -225,7 +225,7 @@ fn framing(way: Way, form: Form) -> Framing {
     }
 }
 
-fn endless(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
+fn endless(site: &Rc<Site>, stream: Stream, carry: Carry, session: Found) {
     let Carry { after, caller, transport: Transport::Response(way, headers, _), .. } = carry else { return };
     let framing = framing(way, session.form);
     let mut head = endless_headers(headers, framing);
@@ -236,7 +236,7 @@ fn endless(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
     }
 }
 
-fn over_websocket(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
+fn over_websocket(site: &Rc<Site>, stream: Stream, carry: Carry, session: Found) {
     let Carry { after, early, caller, transport: Transport::WebSocket(accept, form), .. } = carry else {
         return;
     };
@@ -247,7 +247,7 @@ fn over_websocket(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Fou
     }
 }
 
-fn poll(site: &Rc<Site>, stream: TcpStream, carry: Carry, session: Found) {
+fn poll(site: &Rc<Site>, stream: Stream, carry: Carry, session: Found) {
     let Carry { after, early, caller, transport: Transport::Response(way, mut headers, afterwards), .. } =
         carry
     else {

@@ -10,6 +10,7 @@ use duplex_engine::{Opening, SessionKey};
 use duplex_protocol::signalr::{
     Format, Hub as Conversation, Introduction, Sequencing, Transport, Written, sequence,
 };
+use duplex_transport::Stream;
 use duplex_transport::http::{Afterwards, Fields, Reply};
 use duplex_transport::movable::{Care, Kind, MovableLink, Visit};
 use duplex_transport::poll::{self, PollLink, Refused};
@@ -17,7 +18,6 @@ use duplex_transport::{Endless, EndlessLink, Framing, websocket};
 use duplex_websocket::Compression;
 use duplex_websocket::handshake::{Accept, Refusal};
 use hyper::body::Incoming;
-use tokio::net::TcpStream;
 
 use super::handlers::{Carried, Heard, Listening, Polled, Wired, refuse_poll};
 use super::registry::{Found, Guard, Known, Owner};
@@ -139,7 +139,7 @@ struct Arrival {
 }
 
 /// The socket is on the connection's shard.
-fn wire(site: &Rc<Site>, stream: TcpStream, (begin, arrival): (Begin, Arrival)) {
+fn wire(site: &Rc<Site>, stream: Stream, (begin, arrival): (Begin, Arrival)) {
     let Arrival { early, caller, accept } = arrival;
     caller.seat.move_to(&site.taken);
     let socket = websocket::link(stream, &accept, Rc::clone(&site.sockets));
@@ -211,7 +211,7 @@ pub(super) fn may_resume(site: &Rc<Site>, token: &ConnectionToken) -> bool {
     site.shard.is_live(known.key)
 }
 
-fn resume_here(site: &Rc<Site>, stream: TcpStream, (token, arrival): (ConnectionToken, Arrival)) {
+fn resume_here(site: &Rc<Site>, stream: Stream, (token, arrival): (ConnectionToken, Arrival)) {
     let Arrival { early, caller, accept } = arrival;
     caller.seat.move_to(&site.taken);
     // What has changed since it was looked at drops the socket: the client asks again, and hears so.
@@ -241,7 +241,7 @@ pub(super) fn by_events(site: &Rc<Site>, caller: Arc<Caller>, begin: Begin) -> R
     )
 }
 
-fn listen(site: &Rc<Site>, stream: TcpStream, (begin, mut headers, caller): (Begin, HeaderMap, Arc<Caller>)) {
+fn listen(site: &Rc<Site>, stream: Stream, (begin, mut headers, caller): (Begin, HeaderMap, Arc<Caller>)) {
     caller.seat.move_to(&site.taken);
     let Some((known, link)) = open_movable(site, begin) else { return };
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("identity"));
@@ -294,7 +294,7 @@ pub(super) fn poll(
 }
 
 /// The socket is on the connection's shard.
-fn poll_here(site: &Rc<Site>, stream: TcpStream, poll: Poll) {
+fn poll_here(site: &Rc<Site>, stream: Stream, poll: Poll) {
     poll.caller.seat.move_to(&site.taken);
     let known = match site.hubs.find(&poll.token) {
         Found::Connection(known) => known,
@@ -329,12 +329,12 @@ fn poll_here(site: &Rc<Site>, stream: TcpStream, poll: Poll) {
     });
 }
 
-fn poll_nothing(site: &Rc<Site>, stream: TcpStream, poll: Poll) {
+fn poll_nothing(site: &Rc<Site>, stream: Stream, poll: Poll) {
     turn_away(site, stream, poll, StatusCode::NOT_FOUND, "No Connection with that ID");
 }
 
 /// Answers with a status; another request may come behind.
-fn turn_away(site: &Rc<Site>, stream: TcpStream, poll: Poll, status: StatusCode, sentence: &str) {
+fn turn_away(site: &Rc<Site>, stream: Stream, poll: Poll, status: StatusCode, sentence: &str) {
     let Poll { early, caller, mut headers, afterwards, .. } = poll;
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     let mut response = Fields::of(&headers).head(status, Some(sentence.len()), afterwards);
