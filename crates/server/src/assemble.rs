@@ -1,58 +1,48 @@
 //! Puts a server together: a broker, a node, its shards and the acceptor, each on the thread it belongs to.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use bytes::Bytes;
 use duplex_core::{Backend, ShardId};
-use duplex_engine::{Gauges, Ground, Node, Shard, unix_ms};
-use duplex_transport::{Acceptor, BUSY, SocketOptions, TOO_MANY, turn_away, websocket};
-use tokio::runtime::{Builder, LocalOptions};
+use duplex_engine::{Gauges, Ground, Node, Shard};
+use duplex_transport::{Acceptor, SocketOptions, websocket};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval};
 
 use crate::api::Station;
 use crate::authority::{Authority, Credentials, Gate};
 use crate::carrier::Carrier;
 use crate::cluster::{self, Inlet, Nodes, Notes, Onward, Proofs, Talk};
 use crate::config::{Change, changes};
-use crate::doors::{
-    self, Away, Caller, Engines, Entrance, Errand, Hubs, Recoveries, Registry, Seat, Signer, Site,
-    Whereabouts,
-};
+use crate::doors::{self, Away, Engines, Errand, Hubs, Recoveries, Registry, Signer, Site, Whereabouts};
 use crate::drain::Unfinished;
 use crate::live::Live;
 use crate::options::Mode;
-use crate::places::{Full, Place, Places, Refused};
+use crate::places::{Places, Refused};
+use crate::threads::{Speech, Worker, accept, start_shard, sweep};
+use crate::tls::Tls;
 use crate::{Options, drain};
 
 /// Errands that may wait for a shard; beyond it, who asks is told to try again.
 const WAITING_ERRANDS_MAX: usize = 1_024;
-/// Accepted sockets that may wait for a shard; beyond it they wait in the kernel's backlog.
-const WAITING_SOCKETS_MAX: usize = 1_024;
 /// File descriptors that are not for connections: event loops, logs, the listener.
 const FILES_RESERVED: usize = 64;
 /// Sessions that a shard has room for from the start, at most.
 const SESSIONS_RESERVED_MAX: usize = 1 << 17;
-/// How often a shard looks at its deadlines.
-const TICK: Duration = Duration::from_millis(100);
-/// How often expired history is dropped.
-const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why a server does not start. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// Without authentication nobody but this machine may connect.
     #[error(
-        "server.listen: {0} is not a loopback address, and in dev mode everybody who can reach it could do \
+        "{0}: {1} is not a loopback address, and in dev mode everybody who can reach it could do \
          everything; listen on 127.0.0.1 or [::1], or configure `auth`"
     )]
-    NotLoopback(SocketAddr),
+    NotLoopback(&'static str, SocketAddr),
     /// Options that contradict each other, or name what is not there.
     #[error("{0}")]
     Options(String),
@@ -75,9 +65,11 @@ pub enum StartError {
          \"wait\""
     )]
     Broker,
-    /// The same, of the address for other nodes.
-    #[error("cluster.listen: cannot listen on {address}: {error}; stop what uses it, or choose another")]
-    BindCluster {
+    /// The same, of another address.
+    #[error("{option}: cannot listen on {address}: {error}; stop what uses it, or choose another")]
+    BindOther {
+        /// Which.
+        option: &'static str,
         /// Where it should have listened.
         address: SocketAddr,
         /// What the operating system said.
@@ -91,7 +83,9 @@ pub enum StartError {
 /// A running server.
 pub struct Server {
     address: SocketAddr,
+    secure_address: Option<SocketAddr>,
     advertised: Option<SocketAddr>,
+    tls: Option<Arc<Tls>>,
     node: Arc<Node>,
     nodes: Arc<Nodes>,
     unfinished: Unfinished,
@@ -121,6 +115,9 @@ pub(crate) enum Stage {
 struct Listeners {
     clients: Acceptor,
     address: SocketAddr,
+    secure: Option<Acceptor>,
+    /// Where clients connect by TLS.
+    secure_address: Option<SocketAddr>,
     peers: Option<Acceptor>,
     /// The address that other nodes are told.
     advertised: Option<SocketAddr>,
@@ -132,28 +129,22 @@ impl Listeners {
         let bind = |address| Acceptor::bind(address, options.sockets);
         let clients =
             bind(options.listen).map_err(|error| StartError::Bind { address: options.listen, error })?;
-        let peers = options
-            .cluster
-            .listen
-            .map(|address| bind(address).map_err(|error| StartError::BindCluster { address, error }));
-        let peers = peers.transpose()?;
+        let bind_other =
+            |option, address| bind(address).map_err(|error| StartError::BindOther { option, address, error });
+        let secure = options.tls.listen.map(|address| bind_other("tls.listen", address)).transpose()?;
+        let secure_address = secure.as_ref().map(Acceptor::address).transpose()?;
+        let peers =
+            options.cluster.listen.map(|address| bind_other("cluster.listen", address)).transpose()?;
         let bound = peers.as_ref().map(Acceptor::address).transpose()?;
         let advertised = bound.map(|bound| cluster::advertised(&options.cluster, bound));
-        Ok(Self { address: clients.address()?, clients, peers, advertised })
+        Ok(Self { address: clients.address()?, clients, secure, secure_address, peers, advertised })
     }
-}
-
-/// A shard as the acceptor sees it.
-struct Worker {
-    sockets: mpsc::Sender<(TcpStream, SocketAddr, Seat)>,
-    /// Connections it has or will have.
-    taken: Arc<AtomicUsize>,
 }
 
 /// What every shard is made from.
 #[derive(Clone)]
-struct Parts {
-    node: Arc<Node>,
+pub(crate) struct Parts {
+    pub node: Arc<Node>,
     carrier: Carrier,
     talk: Arc<Talk>,
     nodes: Arc<Nodes>,
@@ -166,8 +157,9 @@ struct Parts {
     errands: Arc<[mpsc::Sender<Errand>]>,
     whereabouts: Whereabouts,
     signer: Arc<Signer>,
-    live: watch::Receiver<Arc<Live>>,
-    stage: watch::Receiver<Stage>,
+    pub live: watch::Receiver<Arc<Live>>,
+    pub stage: watch::Receiver<Stage>,
+    pub tls: Option<Arc<Tls>>,
     socket_options: SocketOptions,
 }
 
@@ -188,58 +180,35 @@ impl Server {
         options: Options,
         around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
     ) -> Result<Self, StartError> {
-        let (live, credentials) = Self::check(&options)?;
+        let (live, credentials, tls) = Self::check(&options)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let Listeners { clients, address, peers, advertised } =
-            runtime.block_on(async { Listeners::bind(&options) })?;
+        let listeners = runtime.block_on(async { Listeners::bind(&options) })?;
+        let Listeners { address, secure_address, advertised, .. } = listeners;
         tracing::debug!(connections = connections(&options).node, "may connect at once");
         let (live, live_now) = watch::channel(Arc::new(live));
         let (stage, stage_now) = watch::channel(Stage::Serving);
-        let (parts, errands, notes) =
-            Parts::new(&options, credentials, around, (live_now, stage_now.clone()), advertised)?;
+        let now = (live_now, stage_now.clone());
+        let (parts, errands, notes) = Parts::new(&options, (credentials, tls), around, now, advertised)?;
         let (mut threads, mut workers) = (Vec::new(), Vec::new());
         for (id, errands) in parts.node.shards().zip(errands) {
             let (thread, worker) = start_shard(id, parts.clone(), errands)?;
             threads.push(thread);
             workers.push(worker);
         }
-        let away = Away::new(Arc::clone(&parts.whereabouts), Arc::clone(&parts.errands));
-        let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station(), away);
-        let Parts {
-            node,
-            nodes,
-            unfinished,
-            authority,
-            places,
-            ready,
-            carrier,
-            errands,
-            stage: mut stages,
-            ..
-        } = parts;
-        let counted = Arc::clone(&places);
-        threads.push(thread::Builder::new().name("acceptor".into()).spawn(move || {
-            runtime.block_on(async {
-                let from_peers = async {
-                    if let Some(acceptor) = peers {
-                        cluster::accept(acceptor, errands, Arc::clone(&counted), stage_now.clone()).await;
-                    }
-                };
-                let from_clients =
-                    accept(clients, workers, Arc::clone(&counted), &carrier, stage_now.clone());
-                // Nodes talk until the last client has left.
-                let over = stages.wait_for(|stage| *stage == Stage::Over);
-                let talking = async {
-                    tokio::select! { () = talking => {}, _ = over => {} }
-                };
-                tokio::join!(from_clients, from_peers, talking);
-            });
-        })?);
+        let acceptor = parts.clone();
+        threads.push(
+            thread::Builder::new()
+                .name("acceptor".into())
+                .spawn(move || accept_all(&runtime, listeners, &workers, notes, &acceptor))?,
+        );
+        let Parts { node, nodes, unfinished, authority, places, ready, tls, .. } = parts;
         ready.store(true, Relaxed);
         let (mode, options) = (options.mode, Mutex::new(options));
         let own = Self {
             address,
+            secure_address,
             advertised,
+            tls,
             node,
             nodes,
             unfinished,
@@ -263,9 +232,14 @@ impl Server {
         Self::check(options).map(|_| ())
     }
 
-    fn check(options: &Options) -> Result<(Live, Credentials), StartError> {
-        if options.mode == Mode::Dev && !options.listen.ip().is_loopback() {
-            return Err(StartError::NotLoopback(options.listen));
+    fn check(options: &Options) -> Result<(Live, Credentials, Option<Arc<Tls>>), StartError> {
+        let addresses = [("server.listen", Some(options.listen)), ("tls.listen", options.tls.listen)];
+        for (option, address) in addresses {
+            if let Some(address) = address.filter(|address| !address.ip().is_loopback())
+                && options.mode == Mode::Dev
+            {
+                return Err(StartError::NotLoopback(option, address));
+            }
         }
         if !(1..=duplex_core::ShardSet::MAX).contains(&options.shards) {
             return Err(StartError::Shards(options.shards));
@@ -273,7 +247,8 @@ impl Server {
         cluster::check(&options.cluster).map_err(StartError::Options)?;
         let live = Live::new(options).map_err(StartError::Options)?;
         let credentials = Credentials::load(options).map_err(StartError::Options)?;
-        Ok((live, credentials))
+        let tls = Tls::load(&options.tls).map_err(StartError::Options)?;
+        Ok((live, credentials, tls))
     }
 
     /// From now on `options` hold, as far as they can change while the server runs; says what has changed. Files they name
@@ -285,7 +260,10 @@ impl Server {
         let mut current = self.options.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = changes(&current, &options);
         let options = Options { mode: self.mode, ..options };
-        let (live, credentials) = Self::check(&options)?;
+        let (live, credentials, _) = Self::check(&options)?;
+        if let Some(tls) = &self.tls {
+            tls.reload().map_err(StartError::Options)?;
+        }
         self.authority.replace(credentials);
         self.places.set(connections(&options), options.trusted_proxies.clone());
         self.live.send_replace(Arc::new(live));
@@ -296,6 +274,11 @@ impl Server {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect by TLS, if they do.
+    pub fn secure_address(&self) -> Option<SocketAddr> {
+        self.secure_address
     }
 
     /// Where other nodes reach it, if they do.
@@ -344,6 +327,34 @@ impl Server {
     }
 }
 
+/// Brings clients to their shards, and talks to other nodes, until the server stops.
+fn accept_all(runtime: &Runtime, listeners: Listeners, workers: &[Worker], notes: Notes, parts: &Parts) {
+    let Listeners { clients, secure, peers, .. } = listeners;
+    let Parts { places, errands, tls, .. } = parts;
+    let (stage, mut stages) = (|| parts.stage.clone(), parts.stage.clone());
+    let away = Away::new(Arc::clone(&parts.whereabouts), Arc::clone(errands));
+    let talking = cluster::listen(Arc::clone(&parts.talk), notes, parts.station(), away);
+    runtime.block_on(async {
+        let from_clients = accept(clients, Speech::Plain, workers, places, stage());
+        let from_secure = async {
+            if let Some(acceptor) = secure {
+                accept(acceptor, Speech::Tls, workers, places, stage()).await;
+            }
+        };
+        let from_peers = async {
+            if let Some(acceptor) = peers {
+                cluster::accept(acceptor, Arc::clone(errands), Arc::clone(places), stage()).await;
+            }
+        };
+        let sweeping = sweep(&parts.carrier, places, tls.as_deref(), stage());
+        // Nodes talk until the last client has left.
+        let talking = async {
+            tokio::select! { () = talking => {}, _ = stages.wait_for(|stage| *stage == Stage::Over) => {} }
+        };
+        tokio::join!(from_clients, from_secure, from_peers, sweeping, talking);
+    });
+}
+
 /// Never more than there are file descriptors for.
 fn connections(options: &Options) -> crate::Connections {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -355,7 +366,7 @@ fn connections(options: &Options) -> crate::Connections {
 impl Parts {
     fn new(
         options: &Options,
-        credentials: Credentials,
+        (credentials, tls): (Credentials, Option<Arc<Tls>>),
         around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
         (live, stage): (watch::Receiver<Arc<Live>>, watch::Receiver<Stage>),
         advertised: Option<SocketAddr>,
@@ -385,6 +396,7 @@ impl Parts {
             signer: Arc::new(secret.map_or_else(Signer::random, Signer::derived)),
             live,
             stage,
+            tls,
             socket_options: options.sockets,
         };
         Ok((parts, waiting, notes))
@@ -398,7 +410,8 @@ impl Parts {
         }
     }
 
-    fn site(&self, id: ShardId, taken: Arc<AtomicUsize>) -> Rc<Site> {
+    /// What the doors of shard `id` need.
+    pub fn site(&self, id: ShardId, taken: Arc<AtomicUsize>) -> Rc<Site> {
         let live = Arc::clone(&self.live.borrow());
         let ground = Ground {
             node: Arc::clone(&self.node),
@@ -433,145 +446,5 @@ impl Parts {
             recoveries: Recoveries::new(id, Arc::clone(&self.whereabouts), rows),
             errands: Arc::clone(&self.errands),
         })
-    }
-}
-
-/// Starts the thread of a shard; returns when its event loop is there.
-fn start_shard(
-    id: ShardId,
-    parts: Parts,
-    errands: mpsc::Receiver<Errand>,
-) -> io::Result<(JoinHandle<()>, Worker)> {
-    let taken: Arc<AtomicUsize> = Arc::default();
-    let counted = Arc::clone(&taken);
-    let (sockets, waiting) = mpsc::channel(WAITING_SOCKETS_MAX);
-    let (report, started) = std::sync::mpsc::sync_channel(1);
-    let thread = thread::Builder::new().name(format!("shard-{}", id.index())).spawn(move || {
-        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
-        let (runtime, outcome) = match runtime {
-            Ok(runtime) => (Some(runtime), Ok(())),
-            Err(error) => (None, Err(error)),
-        };
-        // The starter waits for it, unless it has given up; then there is nobody to tell.
-        let _ = report.send(outcome);
-        if let Some(runtime) = runtime {
-            runtime.block_on(run_shard(parts.site(id, counted), parts, waiting, errands));
-        }
-    })?;
-    started.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
-    Ok((thread, Worker { sockets, taken }))
-}
-
-/// Accepts connections until the server stops; each goes to the shard with the fewest.
-async fn accept(
-    acceptor: Acceptor,
-    workers: Vec<Worker>,
-    places: Arc<Places>,
-    carrier: &Carrier,
-    mut stage: watch::Receiver<Stage>,
-) {
-    let take = async |mut stream: TcpStream, peer: SocketAddr| {
-        let place: Place = match places.take(peer.ip(), unix_ms()) {
-            Ok(place) => place,
-            Err(Full::Node) => return turn_away(&mut stream, BUSY),
-            Err(Full::Address) => return turn_away(&mut stream, TOO_MANY),
-        };
-        let Some(worker) = workers.iter().min_by_key(|worker| worker.taken.load(Relaxed)) else { return };
-        let seat = Seat::take(Arc::clone(&worker.taken), place);
-        // It fails only if the shard has stopped; then the connection is dropped with it.
-        let _ = worker.sockets.send((stream, peer, seat)).await;
-    };
-    let sweeping = async {
-        let mut sweeps = interval(SWEEP);
-        loop {
-            sweeps.tick().await;
-            carrier.sweep(unix_ms());
-            places.sweep(unix_ms());
-        }
-    };
-    tokio::select! {
-        () = acceptor.run(take, |count| places.exhausted(count)) => {}
-        () = sweeping => {}
-        _ = stage.wait_for(|stage| *stage != Stage::Serving) => {}
-    }
-}
-
-/// The life of a shard.
-async fn run_shard(
-    site: Rc<Site>,
-    mut parts: Parts,
-    mut sockets: mpsc::Receiver<(TcpStream, SocketAddr, Seat)>,
-    errands: mpsc::Receiver<Errand>,
-) {
-    tokio::task::spawn_local(doors::run_errands(Rc::clone(&site), errands));
-    let turns = tokio::task::spawn_local(Rc::clone(&site.shard).turns());
-    let ticks = tokio::task::spawn_local(ticks(Rc::clone(&site)));
-    loop {
-        tokio::select! {
-            _ = parts.stage.wait_for(|stage| *stage != Stage::Serving) => break,
-            changed = parts.live.changed() => match changed {
-                Ok(()) => site.go_by(Arc::clone(&parts.live.borrow_and_update())),
-                Err(_) => break,
-            },
-            socket = sockets.recv() => match socket {
-                Some((stream, peer, seat)) => serve(&site, stream, peer, seat),
-                None => break,
-            }
-        }
-    }
-    drop(sockets);
-    drain::send_away(&site.shard, site.live().drain, parts.node.shards().count(), parts.stage).await;
-    turns.abort();
-    ticks.abort();
-}
-
-fn serve(site: &Rc<Site>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
-    let stream = match tokio::net::TcpStream::from_std(stream) {
-        Ok(stream) => stream,
-        Err(error) => return tracing::warn!(%error, "cannot serve a connection"),
-    };
-    let caller = Caller { peer: peer.ip(), entrance: Entrance::Public, seat: Arc::new(seat) };
-    doors::serve(site, stream.into(), Bytes::new(), Arc::new(caller));
-}
-
-async fn ticks(site: Rc<Site>) {
-    let mut ticks = interval(TICK);
-    let mut clock = Clock { now: Duration::ZERO, before: Instant::now() };
-    loop {
-        ticks.tick().await;
-        let now = Instant::now();
-        site.shard.tick(clock.advance(now));
-        site.recoveries.sweep(&site, now);
-        site.engines.sweep(now);
-    }
-}
-
-/// The clock of a shard goes on while the shard does: after a pause, in which it could not read what clients sent, nobody
-/// has been silent for as long as the pause was.
-struct Clock {
-    now: Duration,
-    before: Instant,
-}
-
-impl Clock {
-    /// Milliseconds of the shard's time.
-    fn advance(&mut self, at: Instant) -> u64 {
-        self.now += (at - self.before).min(TICK * 2);
-        self.before = at;
-        u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_of_the_shard_is_not_a_silence_of_its_clients() {
-        let start = Instant::now();
-        let mut clock = Clock { now: Duration::ZERO, before: start };
-        let at = |ms| start + Duration::from_millis(ms);
-        let times = [100, 210, 60_000, 60_001, 60_100].map(|ms| clock.advance(at(ms)));
-        assert_eq!(times, [100, 210, 410, 411, 510]);
     }
 }

@@ -116,7 +116,7 @@ fn serve_until_signal(options: Options, given: &ArgMatches) -> Result<(), Box<dy
     let mut signals = runtime.block_on(async { Signals::new() })?;
     let mode = options.mode;
     let server = Server::start(options)?;
-    greet(server.address(), mode);
+    greet(server.address(), server.secure_address(), mode);
     while runtime.block_on(signals.next()) == Wish::Reload {
         reload(&server, given);
     }
@@ -175,13 +175,17 @@ impl Signals {
     }
 }
 
-fn greet(address: SocketAddr, mode: Mode) {
+fn greet(address: SocketAddr, secure: Option<SocketAddr>, mode: Mode) {
     let version = env!("CARGO_PKG_VERSION");
     if mode == Mode::Closed {
+        let secure = secure.map_or_else(String::new, |secure| format!(" and https://{secure}/"));
         return println!(
-            "duplex {version} listens on http://{address}/ and lets in clients with tokens and backends with keys"
+            "duplex {version} listens on http://{address}/{secure} and lets in clients with tokens and backends with keys"
         );
     }
+    let secure = secure.map_or_else(String::new, |secure| {
+        format!("\n  by TLS               https://{secure}/            wss://{secure}/ws")
+    });
     println!(
         "duplex {version} in dev mode: every program on this machine may publish and subscribe
 
@@ -194,7 +198,7 @@ fn greet(address: SocketAddr, mode: Mode) {
   client for pages     http://{address}/duplex.js
   publish              curl -d '{{\"channel\":\"lobby\",\"data\":\"hello\"}}' http://{address}/api/v1/publish
   echo                 ws://{address}/echo
-  health               http://{address}/healthz    http://{address}/readyz
+  health               http://{address}/healthz    http://{address}/readyz{secure}
 
 Ctrl-C stops it."
     );

@@ -17,6 +17,8 @@ mod options;
 pub mod config;
 pub mod auth;
 mod assemble;
+mod threads;
+mod tls;
 mod carrier;
 mod cluster;
 mod live;
@@ -48,6 +50,6 @@ pub use guard::{Origin, OriginError};
 pub use hubs::{Hub, HubError};
 pub use options::{
     AtStart, Auth, BrokerOptions, BrokerPlace, Cluster, ConnectionRecovery, Connections, Drain, Mode,
-    Namespace, Options, Slow, SocketIo, Timeouts, Version2,
+    Namespace, Options, Slow, SocketIo, Timeouts, Tls, Version2,
 };
 pub use places::Refused;

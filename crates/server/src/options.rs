@@ -20,6 +20,8 @@ pub struct Options {
     pub mode: Mode,
     /// Where to listen. In dev mode a loopback address. Default `127.0.0.1:8000`.
     pub listen: SocketAddr,
+    /// How clients connect by TLS. Default: not at all.
+    pub tls: Tls,
     /// Threads that serve clients, 1 to 64. Default: one per core.
     pub shards: usize,
     /// Origins of foreign pages that may connect. Pages of this server always may. Default: none.
@@ -68,6 +70,17 @@ pub enum Mode {
     Dev,
     /// To those who show a token or key, for what it allows.
     Closed,
+}
+
+/// How clients connect by TLS.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Where to listen for them.
+    pub listen: Option<SocketAddr>,
+    /// A file with the certificate, and behind it those that lead to its root, in PEM.
+    pub certificate: Option<PathBuf>,
+    /// A file with its private key, in PEM.
+    pub key: Option<PathBuf>,
 }
 
 /// What carries publications between nodes, and keeps history.
@@ -336,6 +349,7 @@ impl Default for Options {
         Self {
             mode: Mode::Dev,
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            tls: Tls::default(),
             shards: cores.min(duplex_core::ShardSet::MAX),
             allowed_origins: Vec::new(),
             trusted_proxies: vec![IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])],

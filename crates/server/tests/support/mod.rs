@@ -14,15 +14,16 @@ pub mod program;
 pub mod requests;
 pub mod session;
 pub mod tokens;
+pub mod tunnel;
 pub mod wire;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use duplex::backend::Backend;
-use duplex::{Gauges, Options, Server, Settings};
+use duplex::{Gauges, Options, Server, Settings, Tls};
 
 /// How long something that must happen may take: far longer than it does, since machines that run tests are busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -52,7 +53,12 @@ pub fn keeping(publications: usize) -> Options {
 pub struct Running {
     server: Option<Server>,
     pub address: SocketAddr,
+    /// Where it accepts connections, which clients may reach through a tunnel.
+    accepts: SocketAddr,
 }
+
+/// Whether clients are to reach servers by TLS: then whatever a test says goes through it.
+const TLS: &str = "DUPLEX_TEST_TLS";
 
 /// Starts a server.
 pub fn start(options: Options) -> Running {
@@ -60,9 +66,24 @@ pub fn start(options: Options) -> Running {
 }
 
 /// The same; its backend is what `around` makes of the configured one.
-pub fn start_with(options: Options, around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) -> Running {
+pub fn start_with(
+    mut options: Options,
+    around: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
+) -> Running {
+    static CERTIFICATE: LazyLock<tunnel::Certificate> = LazyLock::new(|| tunnel::Certificate::new("shared"));
+    let is_secure = std::env::var_os(TLS).is_some();
+    if is_secure {
+        let (certificate, key) = (CERTIFICATE.certificate.clone(), CERTIFICATE.key.clone());
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+        options.tls = Tls { listen, certificate: Some(certificate), key: Some(key) };
+    }
     let server = Server::start_with(options, around).expect("a server starts on a free port");
-    Running { address: server.address(), server: Some(server) }
+    let (mut address, mut accepts) = (server.address(), server.address());
+    if is_secure {
+        accepts = server.secure_address().expect("it listens there, too");
+        address = tunnel::to(accepts, CERTIFICATE.trusted(rustls::DEFAULT_VERSIONS));
+    }
+    Running { address, accepts, server: Some(server) }
 }
 
 impl Running {
@@ -90,7 +111,7 @@ impl Running {
         Levels {
             sessions: gauges.sessions(),
             subscriptions: gauges.subscriptions(),
-            sockets: sockets_held(self.address.port()),
+            sockets: sockets_held(self.accepts.port()),
         }
     }
 
@@ -102,7 +123,7 @@ impl Running {
         eventually(what, || {
             gauges.sessions() == baseline.sessions
                 && gauges.subscriptions() == baseline.subscriptions
-                && sockets_held(self.address.port()) == baseline.sockets
+                && sockets_held(self.accepts.port()) == baseline.sockets
         });
     }
 }

@@ -22,7 +22,7 @@ fn spliced(upward: Upward, patience: Patience) -> (Blocking, Blocking, JoinHandl
         runtime.block_on(async {
             let own = |stream: Blocking| {
                 stream.set_nonblocking(true).unwrap();
-                TcpStream::from_std(stream).unwrap()
+                tokio::net::TcpStream::from_std(stream).unwrap().into()
             };
             let (early, first) = (Bytes::from_static(b"early "), Bytes::from_static(b"first "));
             Splice { client: own(near), early, server: own(far), first, upward, patience }.run().await;
