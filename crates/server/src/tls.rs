@@ -13,13 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::options;
 
-/// Handshakes at once; others wait. Each is much work, and may be begun by anybody.
-const HANDSHAKES_MAX: usize = 256;
 /// How long before its end a certificate is warned of.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 86_400);
 /// How often that is said.
@@ -29,7 +26,6 @@ const REMIND: Duration = Duration::from_secs(86_400);
 pub(crate) struct Tls {
     config: Arc<ServerConfig>,
     certificate: Arc<Certificate>,
-    handshakes: Semaphore,
 }
 
 /// A certificate and its key, as they are in files.
@@ -74,23 +70,20 @@ impl Tls {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&certificate) as _;
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let (config, handshakes) = (Arc::new(config), Semaphore::new(HANDSHAKES_MAX));
-        Ok(Some(Arc::new(Self { config, certificate, handshakes })))
+        Ok(Some(Arc::new(Self { config: Arc::new(config), certificate })))
     }
 
-    /// A connection after its handshake; `None` if that failed, or took longer than `patience`.
+    /// A connection after its handshake; `None` if that failed, or took longer than `patience`. Those who say nothing hold a
+    /// place among connections meanwhile, and nothing that others wait for.
     pub async fn accept(&self, socket: TcpStream, patience: Duration) -> Option<Stream> {
-        let handshake = async {
-            let _place = self.handshakes.acquire().await.ok()?;
-            match Stream::secure(socket, Arc::clone(&self.config)).await {
-                Ok(stream) => Some(stream),
-                Err(error) => {
-                    tracing::debug!(%error, "a TLS handshake failed");
-                    None
-                }
+        match timeout(patience, Stream::secure(socket, Arc::clone(&self.config))).await {
+            Ok(Ok(stream)) => Some(stream),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a TLS handshake failed");
+                None
             }
-        };
-        timeout(patience, handshake).await.ok().flatten()
+            Err(_) => None,
+        }
     }
 
     /// Reads the files again.
