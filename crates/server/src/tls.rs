@@ -244,6 +244,39 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 mod tests {
     use super::*;
 
+    /// Writes a certificate and a key as if so many seconds after 1970.
+    fn write(files: &Files, key: Option<&rcgen::KeyPair>, seconds: u64) {
+        let own = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.self_signed(&own).unwrap();
+        std::fs::write(&files.certificate, certificate.pem()).unwrap();
+        std::fs::write(&files.key, key.unwrap_or(&own).serialize_pem()).unwrap();
+        for path in [&files.certificate, &files.key] {
+            let file = std::fs::File::options().write(true).open(path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_that_change_are_read_again_and_those_that_do_not_fit_are_not_used() {
+        let folder = std::env::temp_dir().join(format!("duplex-certificate-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let files = || Files { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
+        write(&files(), None, 1);
+        let certificate = Certificate::read(files()).unwrap();
+        let shown = || certificate.lock().current.end_entity_cert().unwrap().to_vec();
+        let first = shown();
+        certificate.watch(SystemTime::now());
+        assert_eq!(shown(), first);
+        write(&files(), Some(&rcgen::KeyPair::generate().unwrap()), 2);
+        certificate.watch(SystemTime::now());
+        assert_eq!(shown(), first, "the key is another's");
+        write(&files(), None, 3);
+        certificate.watch(SystemTime::now());
+        assert_ne!(shown(), first);
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
     #[test]
     fn a_certificate_says_when_it_ends() {
         for (year, month, day, seconds) in [

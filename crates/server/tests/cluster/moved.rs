@@ -1,9 +1,11 @@
 //! Clients of Socket.IO that come back to another node than the one they were at.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use duplex_rigs::{Nats, Nodes, Redis};
 use serde_json::{Value, json};
 
@@ -19,9 +21,6 @@ const TOLD: u64 = 30;
 fn nodes(url: &str, history: &str) -> Nodes {
     nodes_with(url, 2, history, &[("DUPLEX_SOCKETIO__RECOVERY", "true")])
 }
-
-/// How soon a client is kept, most often.
-const KEPT_WITHIN: Duration = Duration::from_millis(250);
 
 /// What was sent in each room.
 type Heard = BTreeMap<String, Vec<u64>>;
@@ -128,6 +127,34 @@ fn settled(redis: &Redis, count: usize) {
         keys.split_whitespace().filter(is_there).count()
     };
     eventually(|| format!("{count} clients are kept"), || rows() == count);
+}
+
+/// How many clients may come back to any node, by what the stream of rows has, which is read as any client of NATS may.
+fn kept_in(nats: &Nats) -> usize {
+    let mut socket = BufReader::new(TcpStream::connect(("127.0.0.1", nats.port())).expect("NATS listens"));
+    socket.get_mut().write_all(b"CONNECT {\"verbose\":false}\r\nSUB answers 1\r\n").expect("NATS reads");
+    let mut ask = |subject: &str, body: &str| -> Value {
+        let question =
+            format!("PUB $JS.API.STREAM.{subject}.duplex-rows answers {}\r\n{body}\r\n", body.len());
+        socket.get_mut().write_all(question.as_bytes()).expect("NATS reads");
+        loop {
+            let mut line = String::new();
+            socket.read_line(&mut line).expect("NATS answers");
+            if let Some(length) = line.strip_prefix("MSG answers 1 ") {
+                let mut answer = vec![0; length.trim().parse().expect("a length")];
+                socket.read_exact(&mut answer).expect("NATS answers");
+                return serde_json::from_slice(&answer).expect("JSON");
+            }
+        }
+    };
+    let state = ask("INFO", "")["state"].clone();
+    let sequence = |key: &str| state[key].as_u64().unwrap_or(0);
+    let is_there = |sequence: &u64| {
+        let message = ask("MSG.GET", &json!({ "seq": sequence }).to_string())["message"]["data"].clone();
+        let row = BASE64_STANDARD.decode(message.as_str().unwrap_or_default()).expect("base64");
+        String::from_utf8_lossy(&row).contains(r#""c":"#)
+    };
+    (sequence("first_seq").max(1)..=sequence("last_seq")).filter(is_there).count()
 }
 
 #[test]
@@ -242,18 +269,7 @@ fn on_nats_it_is_known_where_a_client_stood_in_rooms_where_nothing_was_said() {
     let mut nodes = nodes(&nats.url(), "100");
     let addresses = nodes.addresses();
     let mut guests = [1, 2].map(|_| Guest::new(addresses[0]).hear(&ROOMS));
-    // It takes them a moment to be kept; others, who come to the same shards later, are kept later.
-    for _ in 0..4 {
-        eventually(
-            || "whoever comes now is known at the other node".to_owned(),
-            || {
-                let other = Guest::new(addresses[0]).hear(&["b"]);
-                // It is kept a moment later.
-                std::thread::sleep(KEPT_WITHIN);
-                other.back(addresses[1], 0).pid == other.pid
-            },
-        );
-    }
+    eventually(|| "both are kept".to_owned(), || kept_in(&nats) == 2);
     for number in [0, 3, 6] {
         assert_eq!(try_publish(addresses[1], "a", number).status, 200);
     }
