@@ -28,7 +28,7 @@ The tasks of this repository.
 usage: cargo xtask COMMAND
 
   check              the fast part: format, clippy, walls, tidy, version floors, unit tests
-  test [--full]      everything CI runs; --full adds Autobahn's compression cases and every suite against a cluster
+  test [--full]      everything CI runs; --full adds tests of minutes, Autobahn's compression cases and every suite against a cluster
        [--only A,B]  only these parts, e.g. --only fmt,autobahn
   walls              which crate may import which, and what the pure ones may not touch
   tidy               sizes, forbidden words and habits, links, dependency reasons

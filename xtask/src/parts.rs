@@ -32,7 +32,7 @@ pub enum Depth {
     Fast,
     #[default]
     Usual,
-    /// With the compression cases of Autobahn.
+    /// With tests of minutes, and the compression cases of Autobahn.
     Full,
 }
 
@@ -127,7 +127,7 @@ fn all(workspace: &Workspace, depth: Depth) -> Vec<Part> {
     ];
     parts.push(match depth {
         Depth::Fast => part("unit", cargo::unit_tests).fast(),
-        Depth::Usual | Depth::Full => part("tests", cargo::tests),
+        Depth::Usual | Depth::Full => part("tests", move |workspace| cargo::tests(workspace, depth)),
     });
     parts.extend([
         part("doc", cargo::doc),

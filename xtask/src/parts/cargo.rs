@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{log, plain};
+use super::{Depth, log, plain};
 use crate::process::{self, Finished};
 use crate::report::Outcome;
 use crate::setup;
@@ -27,15 +27,16 @@ pub fn clippy(workspace: &Workspace) -> Outcome {
     plain(cargo(workspace, "clippy", &args, 20 * MINUTE))
 }
 
-/// Tests that need a broker which is not there are left out: they are in modules that are called like it.
-pub fn tests(workspace: &Workspace) -> Outcome {
+/// All tests; those that are ignored, because they take minutes, where there is time. Tests that need a broker which is not there are left out: they are in modules that are called like it.
+pub fn tests(workspace: &Workspace, depth: Depth) -> Outcome {
     let mut args: Vec<String> = ["test", "--workspace", "--no-fail-fast"].map(String::from).into();
     let missing: Vec<(&str, String)> = setup::BROKERS
         .iter()
         .filter_map(|broker| Some((broker.name, setup::broker(workspace, broker).err()?)))
         .collect();
-    if !missing.is_empty() {
-        args.push("--".into());
+    args.push("--".into());
+    if depth == Depth::Full {
+        args.push("--include-ignored".into());
     }
     for (name, _) in &missing {
         args.extend(["--skip".into(), format!("{name}::")]);
